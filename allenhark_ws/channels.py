@@ -1,0 +1,79 @@
+"""Channels: what a client can subscribe to.
+
+A channel is a small frozen value, usable as a dict key.  The three kinds and the one identifier each takes come from the
+vendor's page, section "Subscriptions".  Neighbours: `events` tells the channel of an event, `_codec` writes a channel
+into a subscribe message.  This module knows nothing of the wire.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from attrs import Attribute
+
+__all__ = ["Bot", "Channel", "Price", "Transactions"]
+
+
+def _identifier(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Refuse what cannot name anything; raise before a wrong id reaches the server, which would not answer."""
+    owner = f"{type(instance).__name__}({attribute.name}=…)"
+    if not isinstance(value, str):
+        raise TypeError(f"{owner} takes a string, got {type(value).__name__}: pass the id as text")
+    if not value.strip():
+        raise ValueError(f"{owner} must not be empty or blank: pass the id as the server knows it")
+
+
+@frozen(weakref_slot=False)
+class Channel:
+    """Base of the three channel kinds; not subscribable itself."""
+
+
+@frozen(weakref_slot=False)
+class Bot(Channel):
+    """Updates of one trading bot.
+
+    Args:
+        bot_id: the bot's id, for example ``"bot_abc123"``; sent as ``botId``.
+
+    Raises:
+        TypeError: the id is not a string.
+        ValueError: the id is empty or blank.
+    """
+
+    bot_id: str = field(validator=_identifier)
+
+
+@frozen(weakref_slot=False)
+class Price(Channel):
+    """Price changes of one token.
+
+    Args:
+        mint: the token's mint address, base58 text; sent as it is.
+
+    Raises:
+        TypeError: the mint is not a string.
+        ValueError: the mint is empty or blank.
+    """
+
+    mint: str = field(validator=_identifier)
+
+
+@frozen(weakref_slot=False)
+class Transactions(Channel):
+    """Confirmations of one wallet's transactions.
+
+    The server's ``transaction_confirmed`` names no wallet: with several wallets on one client each confirmation goes to
+    all of their consumers.  Use one client per wallet to tell them apart.
+
+    Args:
+        wallet: the wallet's address, base58 text; sent as it is.
+
+    Raises:
+        TypeError: the wallet is not a string.
+        ValueError: the wallet is empty or blank.
+    """
+
+    wallet: str = field(validator=_identifier)

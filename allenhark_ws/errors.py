@@ -1,0 +1,272 @@
+"""Every error of the package, each carrying its facts as attributes and a text that says what to do next.
+
+::
+
+    AllenHarkError
+    ├── ConfigurationError (ValueError)      an argument or the environment is wrong
+    ├── ConnectionFailed                     no connection could be made; the client may have ended
+    │   ├── ConnectTimeout (TimeoutError)    connect() waited long enough
+    │   ├── HandshakeRejected                the server answered the upgrade with an HTTP status
+    │   ├── AuthenticationError              the server does not accept the API key
+    │   └── CertificateRejected              the server's TLS certificate does not verify
+    ├── ConnectionLost                       why an established connection ended
+    ├── RequestRejected                      the server answered requests with errors; raised by flush()
+    ├── FlushTimeout (TimeoutError)          flush() waited long enough
+    ├── StreamClosed                         the stream is closed and drained
+    ├── SlowConsumer                         a consumer with overflow="error" fell behind
+    └── ClientClosed                         the client is closed, or was inherited through a fork
+
+All are picklable and can be built by hand with the fields named.  Neighbours: `_transport` translates foreign errors
+into these, `_session` decides which of them end the client.  No text here may ever contain an API key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from .events import ServerError
+
+__all__ = [
+    "AllenHarkError",
+    "AuthenticationError",
+    "CertificateRejected",
+    "ClientClosed",
+    "ConfigurationError",
+    "ConnectTimeout",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "FlushTimeout",
+    "HandshakeRejected",
+    "RequestRejected",
+    "SlowConsumer",
+    "StreamClosed",
+]
+
+
+def _rebuild(cls: type[AllenHarkError], fields: dict[str, Any], notes: list[str]) -> AllenHarkError:
+    error = cls(**fields)
+    if notes:
+        error.__notes__ = notes
+    return error
+
+
+@define(slots=False, eq=False, repr=False)
+class AllenHarkError(Exception):
+    """Base of all errors of this package; catch it to catch them all."""
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {a.name: getattr(self, a.name) for a in type(self).__attrs_attrs__ if a.init}
+        return _rebuild, (type(self), fields, list(getattr(self, "__notes__", ())))
+
+
+@define(slots=False, eq=False, repr=False)
+class ConfigurationError(AllenHarkError, ValueError):
+    """An argument of `Client` or `Backoff`, or a value in the environment, cannot be used.
+
+    Attributes:
+        problem: what is wrong and what to pass instead.
+    """
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@define(slots=False, eq=False, repr=False)
+class ConnectionFailed(AllenHarkError):
+    """No connection could be made: an attempt failed, or, as `Client.error`, all that were allowed did.
+
+    Attributes:
+        reason: what failed, in words.
+        attempts: how many attempts failed in a row when the client gave up; None for a single attempt.
+    """
+
+    reason: str
+    attempts: int | None = field(default=None, kw_only=True)
+
+    def __str__(self) -> str:
+        if self.attempts is None:
+            return self.reason
+        return f"gave up after {self.attempts} failed attempts, the last one: {self.reason}; make a new client to try again"
+
+
+@define(slots=False, eq=False, repr=False)
+class ConnectTimeout(ConnectionFailed, TimeoutError):
+    """`Client.connect` was not READY in time; the client is closed and the last failure is the `__cause__`.
+
+    Attributes:
+        timeout: seconds waited.
+    """
+
+    timeout: float = field(default=0.0, kw_only=True)
+
+    def __str__(self) -> str:
+        tries = "" if not self.attempts else f" after {self.attempts} failed attempts"
+        return (
+            f"not connected within {self.timeout:g} s{tries}: {self.reason}; "
+            "pass a longer timeout to connect(), or use start() to keep trying in the background"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
+class HandshakeRejected(ConnectionFailed):
+    """The server, or something before it, answered the WebSocket upgrade with an HTTP status.
+
+    Attributes:
+        status: the HTTP status code.
+        headers: the response's headers as received, names in lower case.
+        retry_after: seconds the server asked us to wait (``Retry-After``), or None.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(factory=dict, converter=dict)
+    retry_after: float | None = field(default=None, kw_only=True)
+    reason: str = field(init=False)
+
+    @reason.default
+    def _describe(self) -> str:
+        return f"the server answered the WebSocket upgrade with HTTP {self.status}"
+
+    def __str__(self) -> str:
+        wait = "" if self.retry_after is None else f" and asks to wait {self.retry_after:g} s"
+        return f"{self.reason}{wait}; check the URL, and the server's status page if it goes on"
+
+
+@define(slots=False, eq=False, repr=False)
+class AuthenticationError(ConnectionFailed):
+    """The server does not accept the API key.
+
+    Attributes:
+        reason: what the server said, the key itself redacted.
+        code: the close code, HTTP status or error code it said it with, or None.
+    """
+
+    code: int | str | None = None
+
+    def __str__(self) -> str:
+        code = "" if self.code is None else f" ({self.code})"
+        return f"the server rejected the API key{code}: {self.reason}; check api_key or ALLENHARK_API_KEY"
+
+
+@define(slots=False, eq=False, repr=False)
+class CertificateRejected(ConnectionFailed):
+    """The server's TLS certificate does not verify: wrong host, unknown issuer, or out of date.
+
+    Attributes:
+        reason: what the verification found.
+        host: the host name that was to be verified.
+    """
+
+    host: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"the TLS certificate of {self.host or 'the server'} was rejected: {self.reason}; "
+            "if a private authority signs it, pass ssl_context=ssl.create_default_context(cafile=…)"
+        )
+
+
+@define(slots=False, eq=False, repr=False)
+class ConnectionLost(AllenHarkError):
+    """Why an established connection ended; found as `cause` of `Disconnected` and `Gap`.
+
+    Attributes:
+        reason: what happened, in words.
+        code: the close code the server sent, 1005 for a close without one, 1006 when no close came (RFC 6455, 7.4.1).
+        close_reason: the server's close reason, the key redacted; empty when there was none.
+    """
+
+    reason: str
+    code: int = 1006
+    close_reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}; the client reconnects by itself unless it was closed"
+
+
+@define(slots=False, eq=False, repr=False)
+class RequestRejected(AllenHarkError):
+    """The server answered errors while `flush` waited: something sent before it was not accepted.
+
+    Attributes:
+        errors: the `ServerError` events, oldest first.
+    """
+
+    errors: tuple[ServerError, ...] = field(converter=tuple)
+
+    def __str__(self) -> str:
+        told = "; ".join(f"{e.message}" + ("" if e.code is None else f" ({e.code})") for e in self.errors[:3])
+        more = "" if len(self.errors) <= 3 else f" and {len(self.errors) - 3} more"
+        return f"the server rejected a request: {told}{more}; check the ids of the channels subscribed last"
+
+
+@define(slots=False, eq=False, repr=False)
+class FlushTimeout(AllenHarkError, TimeoutError):
+    """`Client.flush` got no answer in time; the connection may still be fine, or be reconnecting.
+
+    Attributes:
+        timeout: seconds waited.
+    """
+
+    timeout: float
+
+    def __str__(self) -> str:
+        return f"no answer from the server within {self.timeout:g} s; look at client.state, or pass a longer timeout"
+
+
+@define(slots=False, eq=False, repr=False)
+class StreamClosed(AllenHarkError):
+    """The stream is closed and everything queued was read.
+
+    Attributes:
+        name: the stream's name.
+    """
+
+    name: str = "stream"
+
+    def __str__(self) -> str:
+        return f"{self.name} is closed and drained; make a new one with client.stream()"
+
+
+@define(slots=False, eq=False, repr=False)
+class SlowConsumer(AllenHarkError):
+    """A consumer with ``overflow="error"`` did not keep up and its queue was full.
+
+    Attributes:
+        consumer: the consumer's name.
+        maxsize: how many events its queue holds.
+    """
+
+    consumer: str
+    maxsize: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.consumer} fell {self.maxsize} events behind; read faster, make its queue larger, "
+            'or choose overflow="drop_oldest", "latest" or "block"'
+        )
+
+
+@define(slots=False, eq=False, repr=False)
+class ClientClosed(AllenHarkError):
+    """The client is closed for good, or belongs to the parent of this forked process.
+
+    Attributes:
+        reason: why it cannot be used.
+    """
+
+    reason: str = "the client is closed"
+
+    def __str__(self) -> str:
+        return f"{self.reason}; make a new Client"

@@ -1,0 +1,399 @@
+"""Events: everything a client tells its user, as frozen attrs values.
+
+::
+
+    Event
+    ├── DataEvent        PriceUpdate, BotUpdate (its data may be a TradeExecuted), TransactionConfirmed
+    ├── ServerEvent      Pong, ServerError, UnknownMessage, InvalidMessage
+    └── LifecycleEvent   Connected, Disconnected, Reconnecting, Gap, EventsDropped, SlowCallback, CallbackError, Closed
+
+The fields of data and server events are those of the vendor's page, in Python's spelling.  What came with them, the frame
+and the time it was read, hangs on the event as `.raw` and `.received_at`, which take no part in comparison; by hand an
+event needs only its documented fields.  Neighbours: `_codec` makes the events off the wire, `_session`, `_dispatch` and
+`_loop` the lifecycle ones.  Nothing here touches a socket, a thread or a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from attrs import field, frozen
+
+from ._frozen import FrozenMapping, freeze
+from ._json import InvalidJSON, parse
+from .channels import Bot, Channel, Price, Transactions
+
+if TYPE_CHECKING:
+    from .errors import AllenHarkError, ConnectionFailed, ConnectionLost
+
+__all__ = [
+    "BotUpdate",
+    "CallbackError",
+    "Closed",
+    "Connected",
+    "DataEvent",
+    "Disconnected",
+    "Event",
+    "EventsDropped",
+    "Gap",
+    "InvalidMessage",
+    "LifecycleEvent",
+    "Pong",
+    "PriceUpdate",
+    "Reconnecting",
+    "ServerError",
+    "ServerEvent",
+    "SlowCallback",
+    "TradeExecuted",
+    "TransactionConfirmed",
+    "UnknownMessage",
+]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _aside() -> Any:
+    """A field that travels with an event and is no part of its identity."""
+    return field(default=None, kw_only=True, eq=False, repr=False)
+
+
+@frozen(weakref_slot=False)
+class Event:
+    """Base of all events; a callback or stream on it gets everything."""
+
+
+@frozen(weakref_slot=False)
+class _WireEvent(Event):
+    """What every event off the wire has beside its documented fields."""
+
+    raw: bytes | None = _aside()
+    received_at: datetime | None = _aside()
+
+    _declared: ClassVar[frozenset[str]] = frozenset({"type"})
+
+    @property
+    def channel(self) -> Channel | None:
+        """The channel this event belongs to, or None."""
+        return None
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """The message's undeclared keys, as received; read from `.raw` when asked for, empty without one."""
+        message = self._message()
+        return MappingProxyType({key: value for key, value in message.items() if key not in self._declared})
+
+    def _message(self) -> Mapping[str, Any]:
+        if self.raw is None:
+            return _NOTHING
+        try:
+            message = parse(self.raw)
+        except InvalidJSON:
+            return _NOTHING
+        return message if isinstance(message, dict) else _NOTHING
+
+
+@frozen(weakref_slot=False)
+class DataEvent(_WireEvent):
+    """Base of the events of subscribed channels."""
+
+
+@frozen(weakref_slot=False)
+class ServerEvent(_WireEvent):
+    """Base of what the server says beside data."""
+
+
+@frozen(weakref_slot=False)
+class LifecycleEvent(Event):
+    """Base of what the client says about itself."""
+
+
+def _channel(kind: Callable[[str], Channel], identifier: object) -> Channel | None:
+    return kind(identifier) if isinstance(identifier, str) and identifier.strip() else None
+
+
+@frozen(weakref_slot=False)
+class PriceUpdate(DataEvent):
+    """The price of a token changed (``price_update``).
+
+    Attributes:
+        mint: the token's mint address.
+        price: `float`, or `Decimal` with ``Client(decimal=True)``; the vendor's page names no currency.
+        volume: like `price`.
+        timestamp: the server's time, aware, UTC.
+    """
+
+    mint: str
+    price: float | Decimal
+    volume: float | Decimal
+    timestamp: datetime
+
+    _declared: ClassVar[frozenset[str]] = frozenset({"type", "mint", "price", "volume", "timestamp"})
+
+    @property
+    def channel(self) -> Channel | None:
+        """`Price` of the mint."""
+        return _channel(Price, self.mint)
+
+
+@frozen(weakref_slot=False)
+class TradeExecuted:
+    """What a ``trade_executed`` bot update tells.
+
+    Attributes:
+        signature: the transaction's signature, base58 text.
+        profit: `float`, or `Decimal` with ``Client(decimal=True)``; the vendor's page names no currency.
+        timestamp: the server's time, aware, UTC.
+        extra: keys of the message's ``data`` that are not declared, as received.
+    """
+
+    signature: str
+    profit: float | Decimal
+    timestamp: datetime
+    _undeclared: Mapping[str, Any] | None = field(default=None, kw_only=True, eq=False, repr=False)
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """The undeclared keys of the message's ``data``, as received."""
+        return MappingProxyType(dict(self._undeclared)) if self._undeclared else _NOTHING
+
+
+def _bot_data(value: Any) -> TradeExecuted | Mapping[str, Any]:
+    if isinstance(value, TradeExecuted):
+        return value
+    if isinstance(value, Mapping):
+        frozen_data: FrozenMapping = freeze(value)
+        return frozen_data
+    raise TypeError(f"BotUpdate(data=…) takes a TradeExecuted or a mapping, got {type(value).__name__}")
+
+
+@frozen(weakref_slot=False)
+class BotUpdate(DataEvent):
+    """A trading bot did something (``bot_update``).
+
+    Attributes:
+        bot_id: the bot's id.
+        event: what happened; ``"trade_executed"`` is the one the vendor's page documents.
+        data: `TradeExecuted` for a ``trade_executed`` that fits it, else a read-only, hashable mapping.
+    """
+
+    bot_id: str
+    event: str
+    data: TradeExecuted | Mapping[str, Any] = field(converter=_bot_data)
+
+    _declared: ClassVar[frozenset[str]] = frozenset({"type", "botId", "event", "data"})
+
+    @property
+    def channel(self) -> Channel | None:
+        """`Bot` of the id."""
+        return _channel(Bot, self.bot_id)
+
+
+@frozen(weakref_slot=False)
+class TransactionConfirmed(DataEvent):
+    """A transaction of a watched wallet was confirmed (``transaction_confirmed``).
+
+    Attributes:
+        signature: the transaction's signature, base58 text.
+        status: ``"confirmed"`` on the vendor's page; others may exist.
+        slot: the Solana slot.
+        channel: `Transactions` of the wallet when the message names it or just one wallet is subscribed, else None,
+            since the documented message does not say whose transaction it is.
+    """
+
+    signature: str
+    status: str
+    slot: int
+    channel: Transactions | None = _aside()
+
+    _declared: ClassVar[frozenset[str]] = frozenset({"type", "signature", "status", "slot"})
+
+
+@frozen(weakref_slot=False)
+class Pong(ServerEvent):
+    """The server answered a ping (``pong``).
+
+    Attributes:
+        timestamp: the server's time, aware, UTC; None when absent or unreadable.
+    """
+
+    timestamp: datetime | None = None
+
+    _declared: ClassVar[frozenset[str]] = frozenset({"type", "timestamp"})
+
+
+@frozen(weakref_slot=False)
+class ServerError(ServerEvent):
+    """The server reported an error (``error``, of undocumented shape).
+
+    Attributes:
+        message: the text found in ``message``, ``error``, ``error.message`` or ``reason``; empty when none was.
+        code: what was found in ``code`` or ``error.code``, or None.
+        channel: the channel the error names, or None.
+        extra: every key but ``type``, ``message`` and ``code``.
+    """
+
+    message: str
+    code: int | str | None = None
+
+    _declared: ClassVar[frozenset[str]] = frozenset({"type", "message", "code"})
+    _kinds: ClassVar[tuple[tuple[str, str, Callable[[str], Channel]], ...]] = (
+        ("bot", "botId", Bot),
+        ("price", "mint", Price),
+        ("transactions", "wallet", Transactions),
+    )
+
+    @property
+    def channel(self) -> Channel | None:
+        """The channel that the error's keys name, in the spelling of a subscribe message."""
+        message = self._message()
+        name = message.get("channel")
+        for kind, key, make in self._kinds:
+            if name in (None, kind) and key in message:
+                return _channel(make, message[key])
+        return None
+
+
+@frozen(weakref_slot=False)
+class UnknownMessage(ServerEvent):
+    """A message of a type the vendor's page does not list; its content is in `.extra` and `.raw`.
+
+    Attributes:
+        type: the message's type.
+    """
+
+    type: str
+
+
+@frozen(weakref_slot=False)
+class InvalidMessage(ServerEvent):
+    """A frame that is no message: not JSON, not an object, binary, or a known type with fields that do not fit.
+
+    Attributes:
+        reason: what does not fit.
+    """
+
+    reason: str
+
+    _declared: ClassVar[frozenset[str]] = frozenset()
+
+
+@frozen(weakref_slot=False)
+class Connected(LifecycleEvent):
+    """The client is READY: the key was accepted and the wanted channels are being subscribed.
+
+    Attributes:
+        attempt: which try it was since the start or the loss, from 1.
+        rtt: seconds from the first ping to its pong.
+    """
+
+    attempt: int
+    rtt: float
+
+
+@frozen(weakref_slot=False)
+class Disconnected(LifecycleEvent):
+    """A READY connection was lost.
+
+    Attributes:
+        code: the close code the server sent, 1005 for a close without one, 1006 when no close came (RFC 6455, 7.4.1).
+        reason: the server's close reason, the key redacted.
+        cause: why, in words.
+        will_retry_in: seconds until the next try, or None when there will be none.
+    """
+
+    code: int
+    reason: str
+    cause: ConnectionLost
+    will_retry_in: float | None
+
+
+@frozen(weakref_slot=False)
+class Reconnecting(LifecycleEvent):
+    """A retry is planned; told before each one, the wait of 0 s included.
+
+    Attributes:
+        attempt: the number of the coming try, counted as in `Connected`.
+        delay: seconds to wait before it.
+        cause: what made it necessary.
+    """
+
+    attempt: int
+    delay: float
+    cause: ConnectionLost | ConnectionFailed
+
+
+@frozen(weakref_slot=False)
+class Gap(LifecycleEvent):
+    """Events may have been missed: the API sends nothing again after a loss.
+
+    It comes after `Connected` and before the first event of the new connection.
+
+    Attributes:
+        started_at: when the lost connection last sent anything, aware, UTC.
+        ended_at: when the client was READY again, aware, UTC.
+        duration: seconds between, by the monotonic clock.
+        channels: the channels wanted before the loss and still wanted.
+        cause: why the connection was lost.
+    """
+
+    started_at: datetime
+    ended_at: datetime
+    duration: float
+    channels: frozenset[Channel]
+    cause: ConnectionLost
+
+
+@frozen(weakref_slot=False)
+class EventsDropped(LifecycleEvent):
+    """A consumer started to lose events, or has caught up again (its queue fell below half).
+
+    Attributes:
+        count: how many it lost since its last report.
+        consumer: its name.
+    """
+
+    count: int
+    consumer: str
+
+
+@frozen(weakref_slot=False)
+class SlowCallback(LifecycleEvent):
+    """A callback has been running for more than a second; told once per call.
+
+    Attributes:
+        callback: the callback.
+        seconds: how long it has been running.
+    """
+
+    callback: Callable[..., object]
+    seconds: float
+
+
+@frozen(weakref_slot=False)
+class CallbackError(LifecycleEvent):
+    """A callback raised; the next event is delivered as usual.
+
+    Attributes:
+        callback: the callback.
+        event: what it was called with.
+        error: what it raised, traceback included.
+    """
+
+    callback: Callable[..., object]
+    event: Event
+    error: BaseException
+
+
+@frozen(weakref_slot=False)
+class Closed(LifecycleEvent):
+    """The client has ended; nothing comes after this.
+
+    Attributes:
+        error: the terminal error, or None after `close()`.
+    """
+
+    error: AllenHarkError | None = None
