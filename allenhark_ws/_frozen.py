@@ -33,6 +33,13 @@ class FrozenMapping(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def __eq__(self, other: object) -> bool:
+        """Equal to any mapping of the same items; their arrays may be lists, as JSON gives them."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        frozen = other if isinstance(other, FrozenMapping) else FrozenMapping(other)
+        return self._items == frozen._items
+
     def __hash__(self) -> int:
         return hash(frozenset(self._items.items()))
 

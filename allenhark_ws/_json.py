@@ -22,8 +22,16 @@ def _refuse_constant(name: str) -> NoReturn:
     raise InvalidJSON(f"{name} is no JSON number")
 
 
+def _exact(text: str) -> Decimal | float:
+    """The number, exactly; one whose exponent no `Decimal` can hold becomes what a `float` makes of it: infinite or 0."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return float(text)
+
+
 _FLOATS = json.JSONDecoder(parse_constant=_refuse_constant)
-_DECIMALS = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=Decimal)
+_DECIMALS = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_exact)
 
 
 def parse(raw: bytes, *, decimal: bool = False) -> Any:
@@ -47,6 +55,6 @@ def parse(raw: bytes, *, decimal: bool = False) -> Any:
         reason = f"not JSON: {error.msg} at character {error.pos}"
     except RecursionError:
         reason = "nested too deeply"
-    except (ValueError, ArithmeticError):
+    except ValueError:
         reason = "a number has too many digits"
     raise InvalidJSON(reason)

@@ -39,6 +39,13 @@ def _name(instance: object, attribute: Attribute[Any]) -> str:
     return f"{owner}({attribute.name}=…)"
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
 def _number(minimum: float, *, above: bool = False, optional: bool = False) -> Callable[[Any, Any, Any], None]:
     """A validator: a finite number of at least (or above) the minimum."""
     bound = f"{'more than' if above else 'at least'} {minimum:g}"
@@ -49,8 +56,10 @@ def _number(minimum: float, *, above: bool = False, optional: bool = False) -> C
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             kinds = "a number or None" if optional else "a number"
             raise ConfigurationError(f"{_name(instance, attribute)} takes {kinds}, got {type(value).__name__}")
-        if not math.isfinite(value) or value < minimum or (above and value == minimum):
-            raise ConfigurationError(f"{_name(instance, attribute)} must be finite and {bound}, got {value!r}")
+        if not _is_finite(value):
+            raise ConfigurationError(f"{_name(instance, attribute)} must be finite and {bound}")
+        if value < minimum or (above and value == minimum):
+            raise ConfigurationError(f"{_name(instance, attribute)} must be {bound}, got {value!r}")
 
     return check
 
@@ -116,6 +125,16 @@ class Secret:
 
     def __init__(self, source: object) -> None:
         self.__source = source
+
+    @classmethod
+    def wrap(cls, source: object) -> Secret:
+        """The source as a secret; one that is wrapped already stays as it is."""
+        return source if isinstance(source, Secret) else cls(source)
+
+    @property
+    def is_callable(self) -> bool:
+        """Whether this is a callable that has to be asked for the key."""
+        return callable(self.__source)
 
     def problem(self) -> str | None:
         """What is wrong with the key as given, or None."""
@@ -220,7 +239,7 @@ def _check_headers(_instance: object, _attribute: Attribute[Any], value: Mapping
             raise ConfigurationError(f"Client(headers=…) has the name {name!r}, which is no HTTP header name")
         if name.lower() in _RESERVED_HEADERS or name.lower().startswith("sec-websocket-"):
             raise ConfigurationError(f"Client(headers=…) must not set {name}: the upgrade needs its own")
-        if any(c in text for c in "\r\n\0") or not text.isascii():
+        if not text.isascii() or not text.replace("\t", " ").isprintable():  # RFC 9110, section 5.5
             raise ConfigurationError(f"Client(headers=…) has a value for {name} that is not one line of ASCII text")
 
 

@@ -97,7 +97,7 @@ class ConnectionFailed(AllenHarkError):
 
     def __str__(self) -> str:
         if self.attempts is None:
-            return self.reason
+            return f"{self.reason}; the client tries again by itself unless it was closed"
         return f"gave up after {self.attempts} failed attempts, the last one: {self.reason}; make a new client to try again"
 
 

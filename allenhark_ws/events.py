@@ -16,6 +16,7 @@ event needs only its documented fields.  Neighbours: `_codec` makes the events o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -28,7 +29,7 @@ from ._json import InvalidJSON, parse
 from .channels import Bot, Channel, Price, Transactions
 
 if TYPE_CHECKING:
-    from .errors import AllenHarkError, ConnectionFailed, ConnectionLost
+    from .errors import AllenHarkError, ConfigurationError, ConnectionFailed, ConnectionLost
 
 __all__ = [
     "BotUpdate",
@@ -56,11 +57,6 @@ __all__ = [
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def _aside() -> Any:
-    """A field that travels with an event and is no part of its identity."""
-    return field(default=None, kw_only=True, eq=False, repr=False)
-
-
 @frozen(weakref_slot=False)
 class Event:
     """Base of all events; a callback or stream on it gets everything."""
@@ -68,10 +64,16 @@ class Event:
 
 @frozen(weakref_slot=False)
 class _WireEvent(Event):
-    """What every event off the wire has beside its documented fields."""
+    """What every event off the wire has beside its documented fields: no part of its identity.
 
-    raw: bytes | None = _aside()
-    received_at: datetime | None = _aside()
+    Attributes:
+        raw: the frame's payload as received; None on an event made by hand.
+        received_at: when it was read, aware, UTC; None on an event made by hand.
+    """
+
+    # Type checkers see the arguments of `field` only where it is called, so there is no helper for these three.
+    raw: bytes | None = field(default=None, kw_only=True, eq=False, repr=False)
+    received_at: datetime | None = field(default=None, kw_only=True, eq=False, repr=False)
 
     _declared: ClassVar[frozenset[str]] = frozenset({"type"})
 
@@ -157,8 +159,8 @@ class TradeExecuted:
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        """The undeclared keys of the message's ``data``, as received."""
-        return MappingProxyType(dict(self._undeclared)) if self._undeclared else _NOTHING
+        """The undeclared keys of the message's ``data``, as received; a copy, since consumers share the event."""
+        return MappingProxyType(deepcopy(dict(self._undeclared))) if self._undeclared else _NOTHING
 
 
 def _bot_data(value: Any) -> TradeExecuted | Mapping[str, Any]:
@@ -207,7 +209,7 @@ class TransactionConfirmed(DataEvent):
     signature: str
     status: str
     slot: int
-    channel: Transactions | None = _aside()
+    channel: Transactions | None = field(default=None, kw_only=True, eq=False, repr=False)
 
     _declared: ClassVar[frozenset[str]] = frozenset({"type", "signature", "status", "slot"})
 
@@ -323,7 +325,7 @@ class Reconnecting(LifecycleEvent):
 
     attempt: int
     delay: float
-    cause: ConnectionLost | ConnectionFailed
+    cause: ConnectionLost | ConnectionFailed | ConfigurationError
 
 
 @frozen(weakref_slot=False)

@@ -1,0 +1,97 @@
+"""Waiting without owning the loop: the waiter's shape, and one blocking call run aside on a short-lived thread.
+
+Only name resolution and the user's ``api_key`` callable go aside: neither can be made non-blocking or interrupted.
+Neighbours: `_loop` gives the waiter, `_connect` and `_proxy` use it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from attrs import define, field
+
+__all__ = ["Interrupted", "Waiter", "call_aside"]
+
+T = TypeVar("T")
+
+Waiter = Callable[["socket.socket | None", int, float], bool]
+"""``wait(sock, mask, deadline)`` sleeps until the socket is ready for the `selectors` mask (True), or until something
+else woke the loop or the monotonic deadline passed (False: look at the clock and ask again).
+
+Without a socket it waits for a wake-up alone.  It raises `Interrupted` when the connection being opened is no longer
+wanted."""
+
+
+class Interrupted(Exception):  # noqa: N818 - it tells of a change of mind, not of an error
+    """Raised by a `Waiter`: nobody wants the connection that is being opened any more; release it and let this pass."""
+
+
+@define
+class _Call(Generic[T]):
+    """One call on its way: the helper thread fills it in, the waiting thread reads it or turns away."""
+
+    function: Callable[[], T]
+    wake: Callable[[], None]
+    abandoned: bool = False
+    _results: list[T] = field(factory=list)
+    _errors: list[BaseException] = field(factory=list)
+
+    def run(self) -> None:
+        """Make the call (on the helper thread), keep what came of it and wake the one who waits."""
+        try:
+            self._results.append(self.function())
+        except BaseException as error:  # noqa: BLE001 - handed over to the waiting thread whole
+            self._errors.append(error)
+        if not self.abandoned:
+            self.wake()
+
+    @property
+    def done(self) -> bool:
+        return bool(self._results or self._errors)
+
+    def outcome(self) -> T:
+        """The result, or the exception raised; both are let go, so no cycle keeps a secret or a socket alive."""
+        if self._errors:
+            raise self._errors.pop()
+        return self._results.pop()
+
+
+def call_aside(
+    function: Callable[[], T],
+    *,
+    name: str,
+    wait: Waiter,
+    wake: Callable[[], None],
+    deadline: float,
+    clock: Callable[[], float],
+) -> T:
+    """Run a blocking function on a daemon thread of its own and wait for it, interruptibly.
+
+    Args:
+        function: what to run; nothing can stop it, so at the deadline its thread is left behind and its result dropped.
+        name: what it does, in a word; becomes part of the thread's name.
+        wait: the loop's waiter.
+        wake: makes the waiter return; called from the helper thread, perhaps after this call returned, so it must
+            neither raise nor mind being late.
+        deadline: when to give up, on `clock`.
+        clock: monotonic seconds.
+
+    Raises:
+        TimeoutError: the deadline passed.
+        Interrupted: the waiter said so.
+        RuntimeError: no thread can be started, as the interpreter is exiting.
+        BaseException: whatever the function raised.
+    """
+    call = _Call(function, wake)
+    threading.Thread(target=call.run, name=f"allenhark-{name}", daemon=True).start()
+    try:
+        while not call.done:
+            if clock() >= deadline:
+                raise TimeoutError(name)
+            wait(None, 0, deadline)
+    finally:
+        call.abandoned = True
+    return call.outcome()

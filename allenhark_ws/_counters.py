@@ -1,0 +1,56 @@
+"""The counts behind `Stats`, kept by the threads that do the counting.
+
+Each number has one writer, the I/O thread or the callback thread, and may be read by any thread: single attributes are
+replaced whole, so a reader sees the old or the new value.  Neighbours: `_loop`, `_session` and `_dispatch` count, `client`
+takes snapshots.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from attrs import define, field
+
+__all__ = ["Counters"]
+
+_MAX_TYPES: Final = 100
+"""Distinct message types counted by name: a hostile server may invent a new one with every message."""
+
+
+@define
+class Counters:
+    """See `Stats` for what each number means."""
+
+    connected_since: datetime | None = None
+    attempts: int = 0
+    reconnects: int = 0
+    messages_received: int = 0
+    bytes_received: int = 0
+    messages_sent: int = 0
+    received_by_type: dict[str, int] = field(factory=dict)
+    invalid: int = 0
+    unknown: int = 0
+    dropped: int = 0
+    callback_errors: int = 0
+    rtt_last: float | None = None
+    rtt_min: float | None = None
+    rtt_avg: float | None = None
+    clock_offset: float | None = None
+    _rtts: int = 0
+
+    def count_type(self, name: str) -> None:
+        """One more message of this wire type."""
+        counts = self.received_by_type
+        if name not in counts and len(counts) >= _MAX_TYPES:
+            name = "(other)"
+        counts[name] = counts.get(name, 0) + 1
+
+    def measure(self, rtt: float, offset: float | None) -> None:
+        """One more round trip, and the clock offset if its pong had a timestamp."""
+        self._rtts += 1
+        self.rtt_last = rtt
+        self.rtt_min = rtt if self.rtt_min is None else min(rtt, self.rtt_min)
+        self.rtt_avg = rtt if self.rtt_avg is None else self.rtt_avg + (rtt - self.rtt_avg) / self._rtts
+        if offset is not None:
+            self.clock_offset = offset

@@ -1,0 +1,213 @@
+"""Running callbacks: on the callback thread, or inline on the I/O thread.
+
+A callback may sleep, raise or call `sys.exit`: it costs a report, never the thread, the next event or the heartbeat.
+Neighbours: `_loop` starts and ends it and watches for slow callbacks, `_router` feeds it and knows the callbacks.  It holds
+the router weakly, so that waiting for events keeps no client alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ._counters import Counters
+from ._queue import Drained, EventQueue
+from ._router import Callback, Router
+from .events import CallbackError, Closed, Event, SlowCallback
+
+__all__ = ["SLOW", "CallbackThread", "InlineCallbacks"]
+
+_logger = logging.getLogger("allenhark_ws")
+
+SLOW: Final = 1.0
+"""A callback that runs longer than this many seconds is reported."""
+
+
+@frozen(eq=False)
+class _Call:
+    """A callback being run: which call it is, since when (monotonic seconds), and whether slowness is worth a report.
+
+    The handler of a `SlowCallback` is not reported: a slow one would be called for itself without end.
+    """
+
+    number: int
+    callback: Callback
+    since: float
+    reportable: bool
+
+
+def name_of(callback: object) -> str:
+    """A callback's name for the log: never its repr, which is the user's to fill."""
+    return getattr(callback, "__qualname__", None) or type(callback).__qualname__
+
+
+@define(eq=False)
+class _Runner:
+    """Runs the callbacks of one event after the other and accounts for what they do.
+
+    Args:
+        counters: where exceptions are counted.
+        report: takes the `CallbackError` and `SlowCallback` events; called on the running thread.
+        afterwards: report a slow callback when it returns, since nobody can watch it while it runs.
+    """
+
+    _counters: Counters
+    _report: Callable[[Event], None]
+    _afterwards: bool = False
+    router: weakref.ref[Router] | None = None
+    current: _Call | None = None
+    _calls: int = 0
+
+    def run(self, event: Event) -> None:
+        """Call every callback of the event."""
+        router = None if self.router is None else self.router()
+        if router is None:
+            return
+        for callback in router.callbacks_for(event):
+            self._calls += 1
+            self.current = call = _Call(self._calls, callback, time.monotonic(), not isinstance(event, SlowCallback))
+            try:
+                callback(event)
+            except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
+                self._failed(callback, event, error)
+            self.current = None
+            if self._afterwards:
+                self._report_if_slow(call)
+
+    def _failed(self, callback: Callback, event: Event, error: BaseException) -> None:
+        self._counters.callback_errors += 1
+        _logger.error("callback %s raised %s", name_of(callback), type(error).__name__, exc_info=error)
+        if not isinstance(event, CallbackError):
+            self._report(CallbackError(callback, event, error))
+
+    def _report_if_slow(self, call: _Call) -> None:
+        seconds = time.monotonic() - call.since
+        if call.reportable and seconds >= SLOW:
+            self._report(SlowCallback(call.callback, seconds))
+
+
+@define(eq=False)
+class CallbackThread:
+    """Runs callbacks, one at a time and in order of arrival, on a daemon thread of its own.
+
+    Args:
+        name: the thread's name.
+        counters: where exceptions and events that came too late are counted.
+        queue: what waits for the thread.
+        report: takes `CallbackError` events.
+    """
+
+    _name: str
+    _counters: Counters
+    queue: EventQueue
+    _report: Callable[[Event], None]
+    _runner: _Runner = field(init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _deadline: float | None = field(default=None, init=False)
+    _told: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._runner = _Runner(self._counters, self._report)
+
+    def attach(self, router: weakref.ref[Router]) -> None:
+        """Say where the callbacks are found."""
+        self._runner.router = router
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def put(self, events: Sequence[Event]) -> int:
+        """Queue events for the thread; how many were lost."""
+        return self.queue.put(events)
+
+    def run(self) -> None:
+        """Call back until the queue is finished and drained: the body of the thread."""
+        while True:
+            try:
+                event = self.queue.take()
+            except Drained:
+                return
+            if self._expired() and not isinstance(event, Closed):
+                self._counters.dropped += 1
+            else:
+                self._runner.run(event)
+            del event
+
+    def _expired(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def overdue(self, now: float) -> SlowCallback | None:
+        """The report of a callback that is slow and was not reported yet."""
+        call = self._runner.current
+        if call is None or not self._worth_watching(call) or now - call.since < SLOW:
+            return None
+        self._told = call.number
+        return SlowCallback(call.callback, now - call.since)
+
+    def watch_at(self, now: float) -> float | None:
+        """When to look for an overdue callback again; None while the thread has nothing to do."""
+        if self.queue.idle:
+            return None
+        call = self._runner.current
+        return now + SLOW if call is None or not self._worth_watching(call) else call.since + SLOW
+
+    def _worth_watching(self, call: _Call) -> bool:
+        return call.reportable and call.number != self._told
+
+    def expire_at(self, deadline: float) -> None:
+        """From this monotonic time on deliver nothing but `Closed`."""
+        self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        self.queue.finish()
+
+    def join(self, deadline: float) -> None:
+        """Wait until everything was delivered, or the monotonic deadline."""
+        thread = self._thread
+        while thread is not None and thread.is_alive() and time.monotonic() < deadline:
+            thread.join(min(0.5, max(0.0, deadline - time.monotonic())))
+
+    def runs_here(self) -> bool:
+        """Whether the caller is the callback thread."""
+        return threading.current_thread() is self._thread
+
+
+@define(eq=False)
+class InlineCallbacks:
+    """Runs callbacks on the I/O thread: the lowest latency, and a slow one delays everything.
+
+    Args:
+        counters: where exceptions are counted.
+        report: takes `CallbackError` and `SlowCallback` events.
+    """
+
+    _counters: Counters
+    _report: Callable[[Event], None]
+    _runner: _Runner = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._runner = _Runner(self._counters, self._report, afterwards=True)
+
+    @property
+    def queue(self) -> EventQueue | None:
+        """There is none: events are delivered as they come."""
+        return None
+
+    def attach(self, router: weakref.ref[Router]) -> None:
+        """Say where the callbacks are found."""
+        self._runner.router = router
+
+    def put(self, events: Sequence[Event]) -> int:
+        """Call back at once; nothing is ever lost."""
+        for event in events:
+            self._runner.run(event)
+        return 0

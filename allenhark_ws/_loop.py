@@ -1,0 +1,713 @@
+"""The background thread: mailbox → session → commands and events → wait; the only place that knows threads and sockets
+and rules at once, and has none of its own.
+
+One turn of the loop sleeps until the socket, a wake-up or the next deadline; reads the mailbox; reads the socket once;
+ticks the session; and does what it says, in order.  User threads only post: a function for the mailbox and a byte for the
+selector.  Nothing polls: an idle client sleeps until its next deadline.
+
+While a connection is being opened the same wait serves the transport, so that a `close()` or a wake-up is heard in every
+phase.  While a blocking consumer is full, events are held, the socket is not read and the session suspends liveness.
+
+Neighbours: `client` makes it and posts to it; it drives `_session`, obeys it through a `Transport`, and delivers through
+the `_router`, which it holds weakly: this thread must never keep a client alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from datetime import datetime, timezone
+from typing import Any, Final, Protocol
+
+from attrs import define, field
+
+from ._aside import Interrupted, Waiter, call_aside
+from ._codec import Codec, encode_auth, wire_type
+from ._counters import Counters
+from ._dispatch import CallbackThread, InlineCallbacks
+from ._process import enrol
+from ._queue import EventQueue, wait_slices
+from ._redact import Redactor
+from ._router import Router, dropping_report
+from ._session import Drop, Flushed, Instant, Open, Output, Send, SendAuth, Session
+from ._wakeup import WakeUp
+from .channels import Channel
+from .config import Secret, Settings
+from .errors import AllenHarkError, ConfigurationError, ConnectionFailed, ConnectionLost
+from .events import DataEvent, Event, InvalidMessage, UnknownMessage
+from .state import State
+
+__all__ = ["Clock", "Loop", "Transport", "TransportFactory"]
+
+_logger = logging.getLogger("allenhark_ws")
+
+_GOODBYE: Final = 1.0
+"""Seconds that the server gets to answer our close frame (RFC 6455, section 7.1.1, says "a reasonable time")."""
+
+_ROOM: Final = 65_536
+"""Bytes waiting to be sent above which no further request is added: the send buffer stays bounded."""
+
+
+class Clock:
+    """Both clocks of the machine; tests pass their own."""
+
+    def now(self) -> Instant:
+        """The moment: monotonic seconds, and aware UTC."""
+        return Instant(time.monotonic(), datetime.now(timezone.utc))
+
+
+class Batch(Protocol):
+    """What one read of the socket brought; see `_transport.Batch`."""
+
+    @property
+    def messages(self) -> Sequence[bytes]: ...
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def end(self) -> ConnectionLost | None: ...
+
+
+class Transport(Protocol):
+    """One connection; see `_transport.Transport`, of which this is what the loop needs."""
+
+    @property
+    def sock(self) -> socket.socket: ...
+
+    @property
+    def pending(self) -> bool: ...
+
+    @property
+    def wants_write(self) -> bool: ...
+
+    @property
+    def backlog(self) -> int: ...
+
+    @property
+    def send_deadline(self) -> float | None: ...
+
+    def open(self, wait: Waiter, wake: Callable[[], None]) -> None: ...
+
+    def send(self, payload: bytes) -> None: ...
+
+    def write(self) -> None: ...
+
+    def expire(self) -> None: ...
+
+    def receive(self) -> Batch: ...
+
+    def close(self, code: int, reason: str, wait: Waiter, deadline: float) -> None: ...
+
+    def abort(self, code: int | None = None) -> None: ...
+
+    def disown(self) -> None: ...
+
+
+TransportFactory = Callable[[Settings, Callable[[str], str]], Transport]
+
+
+@define(eq=False)
+class FlushTicket:
+    """A flush on its way; filled in by the I/O thread, read under `Loop.changed`."""
+
+    flushed: Flushed | None = None
+
+
+@define(eq=False, weakref_slot=True)
+class Loop:
+    """The I/O thread of one client.
+
+    Args:
+        name: part of the threads' names.
+        settings: the client's settings.
+        session: the rules.
+        codec: bytes to events.
+        counters: where to count.
+        redactor: learns each key before it is used.
+        connect: makes a transport, unopened.
+        clock: the time.
+    """
+
+    _name: str
+    _settings: Settings
+    session: Session
+    _codec: Codec
+    _counters: Counters
+    _redactor: Redactor
+    _connect: TransportFactory
+    _clock: Clock
+    sink: CallbackThread | InlineCallbacks = field(init=False)
+    callbacks: CallbackThread | None = field(default=None, init=False)
+    changed: threading.Condition = field(factory=threading.Condition, init=False)
+    started: bool = field(default=False, init=False)
+    ended: bool = field(default=False, init=False)
+    forked: bool = field(default=False, init=False)
+    abandoned: bool = field(default=False, init=False)
+    closing: bool = field(default=False, init=False)
+    readies: int = field(default=0, init=False)
+    _router_ref: weakref.ref[Router] | None = field(default=None, init=False)
+    _crash: AllenHarkError | None = field(default=None, init=False)
+    _mailbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = field(factory=deque, init=False)
+    _wakeup: WakeUp | None = field(default=None, init=False)
+    _selector: selectors.BaseSelector | None = field(default=None, init=False)
+    _watched: tuple[socket.socket, int] | None = field(default=None, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _transport: Transport | None = field(default=None, init=False)
+    _candidate: Transport | None = field(default=None, init=False)
+    _unwanted: bool = field(default=False, init=False)
+    _held: list[Event] = field(factory=list, init=False)
+    _key: Secret | None = field(default=None, init=False)
+    _close_deadline: float | None = field(default=None, init=False)
+    _announced: State = field(default=State.IDLE, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self._settings.inline_callbacks:
+            self.sink = InlineCallbacks(self._counters, self.report)
+        else:
+            self.sink = self.callbacks = CallbackThread(
+                f"allenhark-callbacks-{self._name}", self._counters, self._callback_queue(), self.report
+            )
+
+    def _callback_queue(self) -> EventQueue:
+        settings = self._settings
+        return EventQueue(
+            "callbacks",
+            settings.callback_buffer,
+            settings.callback_overflow,
+            on_room=self.wake,
+            on_recovered=self.recovered,
+        )
+
+    def attach(self, router: Router) -> None:
+        """Say where events go; the router is held weakly, so that these threads keep no client alive."""
+        self._router_ref = weakref.ref(router)
+        self.sink.attach(self._router_ref)
+
+    def _router(self) -> Router | None:
+        return None if self._router_ref is None else self._router_ref()
+
+    # --- From any thread
+
+    @property
+    def state(self) -> State:
+        """Where the client stands."""
+        return State.CLOSED if self.ended or self.forked else self.session.state
+
+    @property
+    def error(self) -> AllenHarkError | None:
+        """The terminal error, if the client ended with one."""
+        return self._crash or self.session.error
+
+    def start(self) -> None:
+        """Start the threads; nothing when they were started, or the client ended, before.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        with self.changed:
+            if self.started or self.ended:
+                return
+            self.started = True
+            self._wakeup = WakeUp()
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(self._wakeup.receiver, selectors.EVENT_READ)
+            self._thread = threading.Thread(target=self.run, name=f"allenhark-io-{self._name}", daemon=True)
+            self._mailbox.append((self._begin, ()))
+        enrol(self)
+        try:
+            if self.callbacks is not None:
+                self.callbacks.start()
+            self._thread.start()
+        except RuntimeError:
+            self.session.close()
+            self._finish()
+            raise
+
+    def post(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run the function on the I/O thread, soon; the session's outputs are obeyed afterwards."""
+        self._mailbox.append((function, arguments))
+        self.wake()
+
+    def wake(self) -> None:
+        """Make the I/O thread look around; never blocks, never raises."""
+        if self._wakeup is not None:
+            self._wakeup.wake()
+
+    def want(self, channels: list[Channel]) -> None:
+        """Channels became wanted; takes note without waking."""
+        self._mailbox.append((self.session.want, (channels,)))
+
+    def unwant(self, channels: list[Channel]) -> None:
+        """Channels are wanted no more; takes note without waking."""
+        self._mailbox.append((self.session.unwant, (channels,)))
+
+    def abandon(self) -> None:
+        """Nobody holds the client any more: end, quietly."""
+        self.abandoned = True
+        self.wake()
+
+    def release_orphan(self, holder: Hashable) -> None:
+        """A stream was collected without being closed: let go of what it held."""
+        self.post(self._release, holder)
+
+    def _release(self, holder: Hashable) -> None:
+        router = self._router()
+        if router is not None:
+            router.release(holder)
+
+    def report(self, event: Event) -> None:
+        """Deliver an event that arose on another thread."""
+        self.post(self._emit, [event])
+
+    def recovered(self, queue: EventQueue) -> None:
+        """A queue that was dropping has fallen below half."""
+        self.post(self._report_recovery, queue)
+
+    def flush(self, ticket: FlushTicket) -> None:
+        """Fill the ticket in once the server has processed all that was sent before."""
+        self.post(self.session.flush, ticket)
+
+    def forget_flush(self, ticket: FlushTicket) -> None:
+        """The ticket's owner stopped waiting."""
+        self.post(self.session.forget_flush, ticket)
+
+    def reconnect(self) -> None:
+        """Drop the connection and come back at once."""
+        self.post(lambda: self.session.reconnect(self._clock.now()))
+
+    def request_close(self, deadline: float, error: AllenHarkError | None = None) -> None:
+        """End the client; what is queued for callbacks is delivered until the monotonic deadline."""
+        self.closing = True
+        self._close_deadline = deadline if self._close_deadline is None else min(deadline, self._close_deadline)
+        if self.callbacks is not None:
+            self.callbacks.expire_at(deadline)
+        self.post(self.session.close, error)
+
+    def close_unstarted(self) -> bool:
+        """End a client whose threads were never started, on the caller's thread; False when they were."""
+        with self.changed:
+            if self.started:
+                return False
+            self.started = self.closing = True
+        self.session.close()
+        self._obey()
+        self._finish()
+        if self.callbacks is not None:
+            self.callbacks.run()
+        return True
+
+    def wait_for(self, predicate: Callable[[], bool], deadline: float | None) -> bool:
+        """Wait until the predicate holds or the client has ended; False at the monotonic deadline."""
+        with self.changed:
+            while not predicate() and not self.ended:
+                if not wait_slices(self.changed, deadline):
+                    return False
+        return True
+
+    def join(self, deadline: float) -> None:
+        """Wait until both threads have ended, or the monotonic deadline; does not wait for the caller's own thread."""
+        if not self.runs_here():
+            self.wait_for(lambda: False, deadline)
+            if self.callbacks is not None and not self.callbacks.runs_here():
+                self.callbacks.join(deadline)
+            if self._thread is not None and self._thread.is_alive():
+                self._thread.join(max(0.0, deadline - time.monotonic()))
+
+    def runs_here(self) -> bool:
+        """Whether the caller is the I/O thread."""
+        return threading.current_thread() is self._thread
+
+    def disown(self) -> None:
+        """In a forked child: let go of the parent's file descriptors, without a lock and without a word on the wire."""
+        self.forked = True
+        self.ended = True
+        for transport in (self._transport, self._candidate):
+            if transport is not None:
+                transport.disown()
+        if self._selector is not None:
+            self._selector.close()
+        if self._wakeup is not None:
+            self._wakeup.close()
+
+    # --- The thread
+
+    def run(self) -> None:
+        """Turn until the session is closed: the body of the thread."""
+        try:
+            while self.session.state is not State.CLOSED:
+                self._turn()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
+            _logger.critical("the background thread failed; please report this", exc_info=error)
+            self._crash = ConnectionFailed(f"the background thread failed with {type(error).__name__}; please report this")
+            self._crash.__cause__ = error
+        finally:
+            self._finish()
+
+    def _begin(self) -> None:
+        self.session.start(self._clock.now())
+
+    def _turn(self) -> None:
+        ready = self._sleep()
+        self._read_mail()
+        self._deliver_held()
+        self._exchange(ready)
+        self._advance()
+
+    def _sleep(self) -> int:
+        """Wait for the socket, a wake-up or the next deadline; what the socket is ready for."""
+        self._watch_socket()
+        return self._select(self._timeout())
+
+    def _timeout(self) -> float | None:
+        if self._mailbox or (self._transport is not None and self._transport.pending and not self._held):
+            return 0.0
+        now = self._clock.now().mono
+        deadlines = [self._session_deadline(), self._send_deadline()]
+        if self.callbacks is not None:
+            deadlines.append(self.callbacks.watch_at(now))
+        due = [deadline for deadline in deadlines if deadline is not None]
+        return max(0.0, min(due) - now) if due else None
+
+    def _session_deadline(self) -> float | None:
+        """While events are held no retry begins: nothing it led to could be delivered."""
+        if self._held and self.session.state is State.BACKOFF:
+            return None
+        return self.session.next_deadline(room=self._has_room())
+
+    def _send_deadline(self) -> float | None:
+        return None if self._transport is None else self._transport.send_deadline
+
+    def _has_room(self) -> bool:
+        return self._transport is None or self._transport.backlog < _ROOM
+
+    def _watch_socket(self) -> None:
+        """Bring the selector up to date with what is awaited of the socket."""
+        transport, wanted = self._transport, None
+        if transport is not None:
+            mask = 0 if self._held else selectors.EVENT_READ
+            if transport.wants_write:
+                mask |= selectors.EVENT_WRITE
+            wanted = (transport.sock, mask) if mask else None
+        if wanted == self._watched:
+            return
+        self._unwatch()
+        if wanted is not None:
+            self._the_selector.register(*wanted)
+        self._watched = wanted
+
+    def _unwatch(self) -> None:
+        """Take the socket out of the selector; always before it is closed."""
+        if self._watched is not None:
+            self._the_selector.unregister(self._watched[0])
+            self._watched = None
+
+    @property
+    def _the_selector(self) -> selectors.BaseSelector:
+        if self._selector is None:
+            raise RuntimeError("the loop was not started")
+        return self._selector
+
+    def _select(self, timeout: float | None) -> int:
+        ready = 0
+        for key, mask in self._the_selector.select(timeout):
+            if self._wakeup is not None and key.fileobj is self._wakeup.receiver:
+                self._wakeup.drain()
+            else:
+                ready |= mask
+        return ready
+
+    def _read_mail(self) -> None:
+        for _ in range(len(self._mailbox)):
+            function, arguments = self._mailbox.popleft()
+            function(*arguments)
+        if self.abandoned:
+            self.session.close()
+        self._obey()
+
+    def _exchange(self, ready: int) -> None:
+        """Write and read once, as far as the socket is ready."""
+        transport = self._transport
+        if transport is None:
+            return
+        if ready & selectors.EVENT_WRITE:
+            transport.write()
+        if not self._held and (ready & selectors.EVENT_READ or transport.pending):
+            self._receive(transport)
+
+    def _advance(self) -> None:
+        """Do what is due."""
+        now = self._clock.now()
+        deadline = self._send_deadline()
+        if self._transport is not None and deadline is not None and now.mono >= deadline:
+            self._transport.expire()
+        if not (self._held and self.session.state is State.BACKOFF):
+            self.session.tick(now, room=self._has_room())
+        self._obey()
+        self._watch_callbacks(now)
+        self._announce()
+
+    def _watch_callbacks(self, now: Instant) -> None:
+        slow = None if self.callbacks is None else self.callbacks.overdue(now.mono)
+        if slow is not None:
+            self._emit([slow])
+
+    def _announce(self) -> None:
+        """Tell those who wait for a state."""
+        if self.session.state is not self._announced:
+            self._announced = self.session.state
+            with self.changed:
+                self.readies += self._announced is State.READY
+                self.changed.notify_all()
+
+    # --- Receiving
+
+    def _receive(self, transport: Transport) -> None:
+        batch = transport.receive()
+        now = self._clock.now()
+        if batch.frames:
+            self.session.heard(now)
+        self._take_in(batch.messages, now)
+        if batch.end is not None and self._transport is transport:
+            self._discard()
+            self.session.lost(batch.end, now)
+            self._obey()
+
+    def _take_in(self, messages: Sequence[bytes], now: Instant) -> None:
+        """Decode; hand data to its consumers in one go, everything else through the session, in order."""
+        transport = self._transport
+        ready: list[Event] = []
+        for payload in messages:
+            event = self._codec.decode(payload, now.wall, self.session.wallet)
+            self._count(event, len(payload))
+            if isinstance(event, DataEvent):
+                ready.append(event)
+                continue
+            self._emit(ready)
+            ready = []
+            self.session.received(event, now)
+            self._obey()
+            if self._transport is not transport:
+                return
+        self._emit(ready)
+
+    def _count(self, event: Event, size: int) -> None:
+        counters = self._counters
+        counters.messages_received += 1
+        counters.bytes_received += size
+        counters.count_type(wire_type(event))
+        if isinstance(event, UnknownMessage):
+            counters.unknown += 1
+        elif isinstance(event, InvalidMessage):
+            counters.invalid += 1
+
+    # --- Obeying the session
+
+    def _obey(self) -> None:
+        """Do what the session says, in the order in which it said it."""
+        while outputs := self.session.take():
+            events: list[Event] = []
+            for output in outputs:
+                if isinstance(output, Event):
+                    events.append(output)
+                    continue
+                self._emit(events)
+                events = []
+                self._perform(output)
+            self._emit(events)
+
+    def _perform(self, output: Output) -> None:
+        if isinstance(output, Send):
+            self._send(output.payload)
+        elif isinstance(output, SendAuth):
+            self._send_auth()
+        elif isinstance(output, Flushed):
+            self._tell_flushed(output)
+        elif isinstance(output, Drop):
+            self._drop(output)
+        elif isinstance(output, Open):
+            self._open()
+
+    def _send(self, payload: bytes) -> None:
+        if self._transport is not None:
+            self._transport.send(payload)
+            self._counters.messages_sent += 1
+
+    def _send_auth(self) -> None:
+        if self._transport is not None and self._key is not None:
+            self._transport.send(encode_auth(self._key))
+            self._counters.messages_sent += 1
+
+    def _tell_flushed(self, flushed: Flushed) -> None:
+        with self.changed:
+            if isinstance(flushed.request, FlushTicket):
+                flushed.request.flushed = flushed
+            self.changed.notify_all()
+
+    def _drop(self, drop: Drop) -> None:
+        self._unwanted = True
+        transport = self._transport
+        if transport is None:
+            return
+        self._discard()
+        if drop.final:
+            limit = self._clock.now().mono + _GOODBYE
+            deadline = limit if self._close_deadline is None else min(limit, self._close_deadline)
+            transport.close(drop.code or 1000, "", self._wait_closing, deadline)
+        else:
+            transport.abort(drop.code)
+
+    def _discard(self) -> None:
+        self._unwatch()
+        self._transport = None
+
+    # --- Opening a connection
+
+    def _open(self) -> None:
+        failure: ConnectionFailed | ConfigurationError | None = None
+        transport = self._candidate = self._connect(self._settings, self._redactor)
+        self._unwanted = False
+        try:
+            self._key = self._ask_key()
+            transport.open(self._wait_opening, self.wake)
+        except Interrupted:
+            return
+        except (ConnectionFailed, ConfigurationError) as error:
+            failure = error
+        finally:
+            self._candidate = None
+        now = self._clock.now()
+        if failure is not None:
+            self.session.open_failed(failure, now)
+            return
+        self._transport = transport
+        self.session.opened(now)
+
+    def _ask_key(self) -> Secret:
+        """The key to use now; a callable is asked on a thread of its own, since it may take its time.
+
+        Raises:
+            ConnectionFailed: the callable raised, or took longer than `connect_timeout`.
+            ConfigurationError: it gave no key.
+        """
+        seconds = self._settings.connect_timeout
+        failed: BaseException | None = None
+        try:
+            key = self._settings.api_key
+            if key.is_callable:
+                key = call_aside(
+                    key.current,
+                    name="api-key",
+                    wait=self._wait_opening,
+                    wake=self.wake,
+                    deadline=self._clock.now().mono + seconds,
+                    clock=lambda: self._clock.now().mono,
+                )
+            self._redactor.learn(key)
+        except (ConfigurationError, Interrupted):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the user's function may raise anything
+            failed = error
+        if failed is None:
+            return key
+        raise ConnectionFailed(f"the api_key callable failed: {type(failed).__name__}") from failed
+
+    def _wait_opening(self, sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        """The waiter of a connection being opened: hears the mailbox and keeps an eye on callbacks meanwhile."""
+        now = self._clock.now()
+        watch = None if self.callbacks is None else self.callbacks.watch_at(now.mono)
+        until = deadline if watch is None else min(deadline, watch)
+        ready = self._select_with(sock, mask, max(0.0, until - now.mono))
+        self._read_mail()
+        self._deliver_held()
+        self._watch_callbacks(self._clock.now())
+        self._announce()
+        if self._unwanted:
+            raise Interrupted
+        return ready
+
+    def _wait_closing(self, sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        """The waiter of the closing handshake: nothing else matters any more."""
+        return self._select_with(sock, mask, max(0.0, deadline - self._clock.now().mono))
+
+    def _select_with(self, sock: socket.socket | None, mask: int, timeout: float) -> bool:
+        if sock is None:
+            self._select(timeout)
+            return False
+        self._the_selector.register(sock, mask)
+        try:
+            return bool(self._select(timeout))
+        finally:
+            self._the_selector.unregister(sock)
+
+    # --- Delivering
+
+    def _emit(self, events: list[Event]) -> None:
+        """Deliver the events, or hold them behind those that are held already."""
+        if self._held:
+            self._held.extend(events)
+        elif events:
+            self._deliver(events)
+
+    def _deliver(self, events: list[Event], *, force: bool = False) -> None:
+        router = self._router()
+        while events and router is not None:
+            delivery = router.deliver(events, force=force)
+            if delivery.failure is not None:
+                self.session.close(delivery.failure)
+            rest = events[delivery.done :]
+            events = [*delivery.reports, *rest]
+            if rest and not delivery.done:
+                self._held = events
+                self.session.suspend()
+                return
+
+    def _deliver_held(self) -> None:
+        """Try again what a full consumer held up."""
+        if not self._held:
+            return
+        events, self._held = self._held, []
+        self._deliver(events)
+        if not self._held:
+            self.session.resume(self._clock.now())
+        self._obey()
+
+    def _report_recovery(self, queue: EventQueue) -> None:
+        report = dropping_report(queue, recovered=True)
+        if report is not None:
+            self._emit([report])
+
+    # --- The end
+
+    def _finish(self) -> None:
+        """Release everything and everybody, whatever happened."""
+        error = self.error
+        try:
+            if self._transport is not None:
+                self._unwatch()
+                self._transport.abort()
+            events, self._held = self._held, []
+            self._deliver(events, force=True)
+            router = self._router()
+            if router is not None:
+                router.finish(error)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self.callbacks is not None:
+            self.callbacks.finish()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+            if self._selector is not None:
+                self._selector.close()
+            wakeup, self._wakeup = self._wakeup, None
+        if wakeup is not None:
+            wakeup.close()

@@ -1,0 +1,179 @@
+"""Proxies: which one to use, and the tunnel through it.
+
+Neighbours: `_connect` connects to the proxy's address and hands the guarded socket over; `_guard` keeps the deadline.
+No text here may hold the credentials of a proxy URL.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+from typing import Final, cast
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from attrs import field, frozen
+
+from ._aside import Interrupted
+from ._guard import GuardedSocket, Opening, look_up
+from .config import Settings, is_loopback
+from .errors import ConnectionFailed
+
+__all__ = ["Proxy", "authority", "choose_proxy", "tunnel"]
+
+_DEFAULT_PORTS: Final = {"http": 80, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+_PROXY_AUTHENTICATION_REQUIRED: Final = 407
+
+
+def authority(host: str, port: int) -> str:
+    """``host:port`` as URLs and Host headers write it, IPv6 addresses in brackets and without their zone."""
+    return f"[{host.partition('%')[0]}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@frozen
+class Proxy:
+    """A proxy server.
+
+    Attributes:
+        scheme: ``http``, ``socks4``, ``socks4a``, ``socks5`` or ``socks5h``.
+        host: its host name or address.
+        port: its port.
+        username: percent-decoded, or None.
+        password: percent-decoded, or None.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{authority(self.host, self.port)}"
+
+
+def choose_proxy(settings: Settings, scheme: str, host: str, port: int) -> Proxy | None:
+    """The proxy for this server, None for a direct connection.
+
+    Raises:
+        ConnectionFailed: the environment names a proxy that cannot be used.
+    """
+    if isinstance(settings.proxy, str):
+        return _parse(settings.proxy, "proxy")
+    if settings.proxy is False or is_loopback(host):
+        return None
+    return _from_environment("https" if scheme == "wss" else "http", authority(host, port))
+
+
+def _from_environment(kind: str, target: str) -> Proxy | None:
+    """By urllib's rules: ``https_proxy`` or ``http_proxy``, else ``all_proxy``; not for hosts in ``no_proxy``."""
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - heavy, and rarely needed
+
+    proxies = getproxies()
+    name = kind if kind in proxies else "all"
+    if name not in proxies or proxy_bypass(target):
+        return None
+    url = proxies[name].strip()
+    return _parse(url if "://" in url else f"http://{url}", f"{name}_proxy")
+
+
+def _parse(url: str, source: str) -> Proxy:
+    parts = _split(url)
+    if parts is None or not parts.hostname:
+        raise ConnectionFailed(f"the proxy URL in {source} is malformed; write it as http://host:port")
+    if parts.scheme not in _DEFAULT_PORTS:
+        known = ", ".join(_DEFAULT_PORTS)
+        raise ConnectionFailed(f"the proxy URL in {source} must start with one of {known}, followed by ://")
+    return Proxy(
+        parts.scheme,
+        parts.hostname,
+        parts.port or _DEFAULT_PORTS[parts.scheme],
+        None if parts.username is None else unquote(parts.username),
+        None if parts.password is None else unquote(parts.password),
+    )
+
+
+def _split(url: str) -> SplitResult | None:
+    """Split a URL; None if it is none (the ValueError's text would quote it, credentials included)."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def tunnel(opening: Opening, sock: socket.socket, proxy: Proxy, host: str, port: int) -> None:
+    """Have the proxy connect the socket through to the server.
+
+    Raises:
+        ConnectionFailed: it would not, answered nonsense, or the deadline passed.
+    """
+    guarded = GuardedSocket(sock, opening, f"tunnel through the proxy {proxy}")
+    if proxy.scheme == "http":
+        _connect_http(guarded, proxy, authority(host, port))
+    else:
+        _connect_socks(guarded, proxy, host, port)
+    if guarded.rest:  # neither TLS nor the upgrade lets the server speak first: it would be the proxy injecting
+        raise ConnectionFailed(f"{guarded.phase}: the proxy sent data nobody asked for")
+
+
+def _connect_http(guarded: GuardedSocket, proxy: Proxy, target: str) -> None:
+    """CONNECT (RFC 9110, section 9.3.6; RFC 6455, section 4.1), with Basic credentials (RFC 7617)."""
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if proxy.username is not None:
+        pair = f"{proxy.username}:{proxy.password or ''}".encode()
+        lines.append(f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}")
+    guarded.send("\r\n".join([*lines, "", ""]).encode())
+    status = guarded.read_head().status
+    if status == _PROXY_AUTHENTICATION_REQUIRED:
+        raise ConnectionFailed(
+            f"{guarded.phase}: it asks for credentials (HTTP 407); put the right ones into the proxy's URL"
+        )
+    if not 200 <= status <= 299:
+        raise ConnectionFailed(f"{guarded.phase}: it answered CONNECT with HTTP {status}")
+
+
+@frozen
+class _Connected:
+    """Stands in for a proxy in front of the proxy, so that python-socks uses the socket we connected and guard."""
+
+    guarded: GuardedSocket
+
+    def connect(self, *, dest_host: str, dest_port: int, timeout: float) -> GuardedSocket:  # noqa: ARG002 - its interface
+        return self.guarded
+
+
+def _connect_socks(guarded: GuardedSocket, proxy: Proxy, host: str, port: int) -> None:
+    try:
+        from python_socks import ProxyError, ProxyType  # noqa: PLC0415 - an extra
+        from python_socks.sync import Proxy as SocksProxy  # noqa: PLC0415
+    except ImportError:
+        missing = True
+    else:
+        missing = False
+    if missing:
+        raise ConnectionFailed(f'the proxy {proxy} needs python-socks: pip install "allenhark-ws[socks]"')
+    kind = ProxyType.SOCKS4 if proxy.scheme.startswith("socks4") else ProxyType.SOCKS5
+    target = host if proxy.scheme in ("socks4a", "socks5h") else _resolve(guarded.opening, host, port, kind.name)
+    front = cast("SocksProxy", _Connected(guarded))
+    socks = SocksProxy(kind, proxy.host, proxy.port, proxy.username, proxy.password, rdns=True, forward=front)
+    problem = ""
+    try:
+        socks.connect(target, port, timeout=guarded.opening.timeout)
+    except ProxyError as error:
+        problem = str(error)
+    except (ConnectionFailed, Interrupted):
+        raise
+    except Exception as error:  # noqa: BLE001 - a reply out of turn or unfit credentials make it raise anything
+        problem = f"unusable reply or credentials ({type(error).__name__})"
+    if problem:
+        raise ConnectionFailed(f"{guarded.phase}: {problem}")
+
+
+def _resolve(opening: Opening, host: str, port: int, kind: str) -> str:
+    """The server's address, looked up here as ``socks4`` and ``socks5`` demand, within the deadline."""
+    addresses = look_up(opening, host, port)
+    for family, address in addresses:
+        if family == socket.AF_INET or kind == "SOCKS5":
+            return str(address[0])
+    raise ConnectionFailed(f"{host} has no IPv4 address, and a socks4 proxy can reach no other; use socks5h")

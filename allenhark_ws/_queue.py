@@ -1,0 +1,318 @@
+"""The bounded queue between the I/O thread and one consumer, with what happens when it is full.
+
+The I/O thread puts whole batches, one lock for each; the consumer takes.  Neighbours: `streams` and `_dispatch` read from
+it, `_router` puts into it.  It holds no client, no callback and no socket: only events and the two hooks it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from .config import OVERFLOW_POLICIES
+from .errors import AllenHarkError, SlowConsumer
+from .events import Event, PriceUpdate
+
+__all__ = ["Drained", "EventQueue", "TimedOut", "wait_slices"]
+
+_SLICE: Final = 0.5 if os.name == "nt" else None
+"""The longest single wait, seconds: before Python 3.14 Ctrl-C does not interrupt a lock wait on Windows."""
+
+
+class Drained(Exception):  # noqa: N818 - a signal, not an error
+    """Nothing is queued and nothing will come; `error` says why if that is an error."""
+
+    def __init__(self, error: AllenHarkError | None) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class TimedOut(Exception):  # noqa: N818 - a signal, not an error
+    """Nothing came in time."""
+
+
+def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
+    """Wait on the condition, held by the caller, once; False when the monotonic deadline has passed."""
+    remaining = None if deadline is None else deadline - time.monotonic()
+    if remaining is not None and remaining <= 0:
+        return False
+    slices = [seconds for seconds in (remaining, _SLICE) if seconds is not None]
+    condition.wait(min(slices, default=None))
+    return True
+
+
+class _Buffer(Protocol):
+    """What holds the events; every method runs under the queue's lock."""
+
+    conflated: int
+
+    def __len__(self) -> int: ...
+
+    def append(self, event: Event) -> None: ...
+
+    def replace(self, event: Event) -> bool:
+        """Put the event in the place of one that it makes obsolete; False when there is none."""
+
+    def take(self) -> Event:
+        """Remove the oldest."""
+
+    def evict(self) -> None:
+        """Remove the one that is worth least."""
+
+
+class _Fifo:
+    """Everything in order of arrival."""
+
+    def __init__(self) -> None:
+        self.conflated = 0
+        self._events: deque[Event] = deque()
+        self.append = self._events.append
+        self.take = self._events.popleft
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def replace(self, event: Event) -> bool:  # noqa: ARG002 - nothing is ever obsolete here
+        return False
+
+    def evict(self) -> None:
+        self._events.popleft()
+
+
+class _Conflating:
+    """One unread price per mint, at the place of the first; everything else in order of arrival.
+
+    Prices are keyed by mint, other events by their number, in one ordered mapping; a second one keeps the order of the
+    prices alone, so that the oldest price is found without a search.
+    """
+
+    def __init__(self) -> None:
+        self.conflated = 0
+        self._events: OrderedDict[str | int, Event] = OrderedDict()
+        self._mints: OrderedDict[str, None] = OrderedDict()
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def append(self, event: Event) -> None:
+        if isinstance(event, PriceUpdate):
+            self._mints[event.mint] = None
+            self._events[event.mint] = event
+        else:
+            self._number += 1
+            self._events[self._number] = event
+
+    def replace(self, event: Event) -> bool:
+        if not isinstance(event, PriceUpdate) or event.mint not in self._mints:
+            return False
+        self._events[event.mint] = event
+        self.conflated += 1
+        return True
+
+    def take(self) -> Event:
+        key, event = self._events.popitem(last=False)
+        if isinstance(key, str):
+            del self._mints[key]
+        return event
+
+    def evict(self) -> None:
+        if self._mints:
+            mint, _ = self._mints.popitem(last=False)
+            del self._events[mint]
+        else:
+            self._events.popitem(last=False)
+
+
+def _nothing(*_arguments: object) -> None:
+    """The hook of nobody."""
+
+
+class EventQueue:
+    """A thread-safe, bounded queue of events with one producer.
+
+    Args:
+        name: the consumer's name, for reports and errors.
+        maxsize: how many events it holds, at least 1.
+        overflow: what happens when it is full: ``"drop_oldest"``, ``"drop_newest"``, ``"latest"``, ``"block"`` or
+            ``"error"``; `Client.stream` describes them.
+        on_room: called, on the consumer's thread, when a producer that found the queue full can go on.
+        on_recovered: called with the queue, on the consumer's thread, when the queue was dropping and has fallen below half.
+
+    Raises:
+        TypeError: `maxsize` is not a whole number.
+        ValueError: `maxsize` is below 1, or `overflow` is none of the five.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        maxsize: int,
+        overflow: str,
+        *,
+        on_room: Callable[[], None] = _nothing,
+        on_recovered: Callable[[EventQueue], None] = _nothing,
+    ) -> None:
+        if isinstance(maxsize, bool) or not isinstance(maxsize, int):
+            raise TypeError(f"maxsize takes a whole number, got {type(maxsize).__name__}")
+        if maxsize < 1:
+            raise ValueError(f"maxsize must be at least 1, got {maxsize}: every queue is bounded")
+        if overflow not in OVERFLOW_POLICIES:
+            raise ValueError(f"overflow must be one of {', '.join(OVERFLOW_POLICIES)}, got {overflow!r}")
+        self.name = name
+        self.maxsize = maxsize
+        self.overflow = overflow
+        self.blocking = overflow == "block"
+        self.dropped = 0
+        self.high_water = 0
+        self.failure: SlowConsumer | None = None
+        self._on_room = on_room
+        self._on_recovered = on_recovered
+        self._buffer: _Buffer = _Conflating() if overflow == "latest" else _Fifo()
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting = 0
+        self._starving = False
+        self._dropping = False
+        self._recovered = False
+        self._unreported = 0
+        self._finished = False
+        self._error: AllenHarkError | None = None
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def conflated(self) -> int:
+        """How many unread prices were replaced by newer ones."""
+        return self._buffer.conflated
+
+    @property
+    def idle(self) -> bool:
+        """Whether the consumer is waiting and there is nothing for it."""
+        with self._changed:
+            return self._waiting > 0 and not self._buffer
+
+    # --- The producer's side
+
+    def room(self) -> int:
+        """How many events fit without dropping, for a blocking queue; when none does, `on_room` will be called."""
+        with self._changed:
+            free = self.maxsize - len(self._buffer)
+            self._starving = free <= 0 and not self._finished
+            return self.maxsize if self._finished else free
+
+    def put(self, events: Sequence[Event]) -> int:
+        """Queue the events in order; how many were lost by it.
+
+        A blocking queue takes them all: its producer asks for `room` before.
+        """
+        with self._changed:
+            if self._finished:
+                return 0
+            lost = 0
+            for event in events:
+                if self._buffer.replace(event):
+                    continue
+                if len(self._buffer) < self.maxsize or self.blocking:
+                    self._buffer.append(event)
+                else:
+                    lost += self._overflow(event)
+            self.high_water = max(self.high_water, len(self._buffer))
+            self.dropped += lost
+            self._unreported += lost
+            if self._waiting:
+                self._changed.notify_all()
+            return lost
+
+    def _overflow(self, event: Event) -> int:
+        """Make the choice of the policy for one event and a full queue; how many were lost."""
+        if self.overflow == "error":
+            self._fail()
+        if self._finished or self.overflow == "drop_newest":
+            return 1
+        self._buffer.evict()
+        self._buffer.append(event)
+        return 1
+
+    def _fail(self) -> None:
+        if self.failure is None:
+            self.failure = SlowConsumer(self.name, self.maxsize)
+            self._finished = True
+            self._error = self.failure
+
+    def take_report(self, *, recovered: bool = False) -> int | None:
+        """How many events were lost since the last report, when there is news: dropping began, or ended."""
+        with self._changed:
+            if recovered is not self._dropping or not (recovered or self._unreported):
+                return None
+            self._dropping = not recovered
+            self._recovered = False
+            count, self._unreported = self._unreported, 0
+            return count
+
+    def finish(self, error: AllenHarkError | None = None) -> None:
+        """Nothing more will come; what is queued can still be taken.  The first end counts."""
+        with self._changed:
+            if not self._finished:
+                self._finished = True
+                self._error = error
+            self._changed.notify_all()
+        self._on_room()
+
+    # --- The consumer's side
+
+    def take(self, timeout: float | None = None) -> Event:
+        """Remove and return the oldest event, waiting for one up to `timeout` seconds, None for ever.
+
+        Raises:
+            TimedOut: nothing came in time.
+            Drained: nothing will come.
+        """
+        with self._changed:
+            self._wait(timeout)
+            event = self._buffer.take()
+            hooks = self._after_take()
+        for hook in hooks:
+            hook()
+        return event
+
+    def take_batch(self, most: int, timeout: float | None = None) -> list[Event]:
+        """Like `take`, for as many events as there are, up to `most`; waits for the first one only."""
+        with self._changed:
+            self._wait(timeout)
+            events = [self._buffer.take() for _ in range(min(most, len(self._buffer)))]
+            hooks = self._after_take()
+        for hook in hooks:
+            hook()
+        return events
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._buffer:
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._waiting += 1
+        try:
+            while not self._buffer:
+                if self._finished:
+                    raise Drained(self._error)
+                if not wait_slices(self._changed, deadline):
+                    raise TimedOut
+        finally:
+            self._waiting -= 1
+
+    def _tell_recovered(self) -> None:
+        self._on_recovered(self)
+
+    def _after_take(self) -> list[Callable[[], None]]:
+        hooks: list[Callable[[], None]] = []
+        if self._starving and len(self._buffer) < self.maxsize:
+            self._starving = False
+            hooks.append(self._on_room)
+        if self._dropping and not self._recovered and 2 * len(self._buffer) < self.maxsize:
+            self._recovered = True
+            hooks.append(self._tell_recovered)
+        return hooks

@@ -1,0 +1,392 @@
+"""One WebSocket connection, non-blocking, for one thread: the only place where bytes meet the network.
+
+Nothing here sleeps or selects: opening and closing wait through the function the loop gives, and in between the loop
+calls `receive` and `write` when the socket is ready.  A connection is opened once; the next one is a new `Transport`.
+Neighbours: `_loop` drives it, `_connect` opens it, `_frames` reads its frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from typing import Final
+
+from attrs import Factory, frozen
+from websocket import ABNF
+
+from ._aside import Interrupted, Waiter
+from ._connect import open_connection
+from ._frames import NO_STATUS, CloseReceived, FrameReader, Violation
+from ._guard import Opening, describe, disown
+from .config import Settings
+from .errors import AllenHarkError, ConnectionLost
+
+__all__ = ["Batch", "Transport"]
+
+READ_SIZE: Final = 65_536
+"""Bytes per read; measured: larger reads cost more in allocation than they save in calls."""
+
+_WRITE_SIZE: Final = 65_536
+_LINGER: Final = 1_048_576
+"""Bytes to discard when the connection is failed, so that closing with unread input does not reset the connection and
+take our close frame with it."""
+
+_MAX_DISCARD: Final = 16_777_216
+"""Bytes to discard while waiting for the peer's close frame; more than any backlog in flight."""
+
+_MAX_CLOSE_REASON: Final = 123
+_short = struct.Struct("!H").pack
+
+
+@frozen
+class Batch:
+    """What one `Transport.receive` brought.
+
+    Attributes:
+        messages: payloads in order: text as `bytes`, binary as `BinaryMessage`.
+        frames: complete frames of any kind; any is proof of life.
+        end: why the connection is over, or None; told once.
+    """
+
+    messages: list[bytes] = Factory(list)
+    frames: int = 0
+    end: ConnectionLost | None = None
+
+
+def _close_payload(code: int | None, reason: str = "") -> bytes:
+    """A close frame's payload (RFC 6455, section 5.5.1): nothing without a code; the reason cut to fit."""
+    if code is None or code == NO_STATUS:
+        return b""
+    text = reason.encode()[:_MAX_CLOSE_REASON].decode(errors="ignore")
+    return _short(code) + text.encode()
+
+
+def _lost(reason: str, error: OSError) -> ConnectionLost:
+    """A loss with its cause; the traceback goes, since its frames hold what was being sent."""
+    lost = ConnectionLost(f"{reason}: {describe(error)}")
+    lost.__cause__ = error.with_traceback(None)
+    return lost
+
+
+def _without_frames(error: AllenHarkError) -> AllenHarkError:
+    """The error without the frames it came through: they hold the loop and the settings, errors may live for long."""
+    if error.__cause__ is not None:
+        error.__cause__.__traceback__ = None
+    return error.with_traceback(None)
+
+
+class Transport:
+    """One connection's life: `open`, then `receive`, `send` and `write` as the socket allows, then `close` or `abort`.
+
+    Args:
+        settings: the client's settings.
+        clock: monotonic seconds.
+        redact: takes secrets out of a text the server sent.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        redact: Callable[[str], str] = str,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._redact = redact
+        self._reader = FrameReader(settings.max_message_size)
+        self._opening: Opening | None = None
+        self._sock: socket.socket | None = None
+        self._open = False
+        self._early = b""  # received, not yet parsed
+        self._out = bytearray()  # frames to send
+        self._send_deadline: float | None = None
+        self._pong: bytes | None = None  # the one ping to answer once `_out` has gone
+        self._close_sent = False
+        self._broken: ConnectionLost | None = None  # reported once everything readable was read
+        self._allowance = settings.max_message_size + _LINGER  # bytes still read from a broken connection
+        self._write_needs_read = False
+        self._read_needs_write = False
+        self._look_again = False
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def open(self, wait: Waiter, wake: Callable[[], None]) -> None:
+        """Connect, within `Settings.connect_timeout` for everything together.
+
+        Args:
+            wait: the loop's waiter.
+            wake: makes it return; called from the thread that resolves names.
+
+        Raises:
+            ConnectionFailed: it did not work, or one of its special cases `HandshakeRejected`, `AuthenticationError`
+                and `CertificateRejected`.  Nothing stays open.
+            Interrupted: the waiter raised it.  Nothing stays open.
+            RuntimeError: the interpreter is exiting.
+        """
+        timeout = self._settings.connect_timeout
+        self._opening = Opening(wait, wake, self._clock, timeout, self._clock() + timeout)
+        try:
+            self._sock, self._early = open_connection(self._settings, self._opening)
+            self._open = True
+        except AllenHarkError as error:
+            raise _without_frames(error) from error.__cause__
+        finally:
+            self._opening = None
+
+    # -- what the loop asks -------------------------------------------------------------------------------------------
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket, for the loop's selector; closed once the connection is over."""
+        if self._sock is None:
+            raise RuntimeError("this transport was not opened")
+        return self._sock
+
+    @property
+    def pending(self) -> bool:
+        """Whether `receive` has something to tell without waiting for the socket."""
+        if not self._open:
+            return False
+        if self._early or self._broken is not None or self._look_again:
+            return True
+        # what TLS has decrypted already never makes the socket readable again
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether to call `write` when the socket is writable."""
+        return self._open and self._broken is None and (self._read_needs_write or self._can_write)
+
+    @property
+    def _can_write(self) -> bool:
+        return bool(self._out) and not self._write_needs_read
+
+    @property
+    def backlog(self) -> int:
+        """Bytes queued that the kernel has not taken yet."""
+        return len(self._out)
+
+    @property
+    def send_deadline(self) -> float | None:
+        """When what is queued must have gone: `Settings.send_timeout` after the queue was last empty; None if it is."""
+        return self._send_deadline
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def send(self, payload: bytes) -> None:
+        """Queue one text message and write what the socket takes at once.
+
+        Never raises: a failed write is told by `receive`, after all that can still be read.
+        """
+        self._queue(payload, ABNF.OPCODE_TEXT)
+        self.write()
+
+    def write(self) -> None:
+        """Write on what is queued, as far as the socket takes it; never raises."""
+        if self._read_needs_write:
+            self._read_needs_write, self._look_again = False, True
+        self._write_needs_read = False
+        while self._open and self._broken is None and self._refill():
+            try:
+                sent = self.sock.send(self._out[:_WRITE_SIZE])
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                return
+            except ssl.SSLWantReadError:
+                self._write_needs_read = True
+                return
+            except OSError as error:
+                self._break(_lost("sending failed", error))
+                return
+            del self._out[:sent]
+        if not self._out:
+            self._send_deadline = None
+
+    def expire(self) -> None:
+        """Give the connection up as broken, since `send_deadline` passed; told by `receive`."""
+        self._break(
+            ConnectionLost(f"not sent within {self._settings.send_timeout:g} s: the server does not take our messages")
+        )
+
+    def _queue(self, payload: bytes, opcode: int) -> None:
+        if not self._open or self._broken is not None or self._close_sent:
+            return
+        if not self._out:
+            self._send_deadline = self._clock() + self._settings.send_timeout
+        self._out += ABNF.create_frame(payload, opcode).format()
+
+    def _refill(self) -> bool:
+        """Whether there is something to write.
+
+        A pong goes only when all else has gone, and only the latest ping gets one: a peer that pings without reading
+        costs one frame of memory.
+        """
+        if not self._out and self._pong is not None:
+            payload, self._pong = self._pong, None
+            self._queue(payload, ABNF.OPCODE_PONG)
+        return bool(self._out)
+
+    def _queue_close(self, payload: bytes) -> None:
+        """Queue the one close frame this side sends; nothing may follow it (RFC 6455, section 5.5.1)."""
+        self._queue(payload, ABNF.OPCODE_CLOSE)
+        self._pong = None
+        self._close_sent = True
+
+    def _break(self, lost: ConnectionLost) -> None:
+        """Nothing can be sent any more; what was received before is read still."""
+        if self._open and self._broken is None:
+            self._broken = lost
+            self._out.clear()
+            self._pong = None
+            self._send_deadline = None
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    def receive(self) -> Batch:
+        """Make one non-blocking read of at most 64 KiB, parse it and answer pings; never raises.
+
+        The batch's `end` is a `ConnectionLost`: with the server's code and (redacted) reason when a close frame came,
+        1005 when it had no code, else 1006.  The socket is closed then and every later call does nothing.
+        """
+        if not self._open:
+            return Batch()
+        self._look_again = False
+        data = self._read()
+        if data is None:
+            lost = self._finish_broken() if self._broken is not None else None
+            return Batch(end=lost)
+        if not data:
+            return Batch(end=self._finish_broken())
+        return self._parse(data)
+
+    def _read(self) -> bytes | None:
+        """The next bytes, b"" at the end, None when there are none now."""
+        if self._early:
+            data, self._early = self._early, b""
+            return data
+        try:
+            data = self.sock.recv(READ_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except ssl.SSLWantWriteError:
+            self._read_needs_write = True
+            return None
+        except OSError as error:
+            return self._read_failed(error)
+        if self._broken is not None:
+            self._allowance -= len(data)
+            return data if self._allowance > 0 else b""
+        return data
+
+    def _read_failed(self, error: OSError) -> bytes | None:
+        """A reset can be reported ahead of bytes that came before it: only the second failure is the end."""
+        if self._broken is not None:
+            return b""
+        self._break(_lost("the connection broke", error))
+        return None
+
+    def _parse(self, data: bytes) -> Batch:
+        parsed = self._reader.feed(data)
+        if parsed.pong is not None:
+            self._pong = parsed.pong
+        if isinstance(parsed.end, CloseReceived):
+            return Batch(parsed.messages, parsed.frames, self._finish_closed(parsed.end))
+        if isinstance(parsed.end, Violation):
+            return Batch(parsed.messages, parsed.frames, self._finish_violated(parsed.end))
+        if self._pong is not None or self._out:
+            self.write()
+        return Batch(parsed.messages, parsed.frames)
+
+    def _finish_broken(self) -> ConnectionLost:
+        lost = self._broken or ConnectionLost("the server closed the TCP connection without a close frame")
+        self._release()
+        return lost
+
+    def _finish_closed(self, close: CloseReceived) -> ConnectionLost:
+        """Answer the peer's close frame with its own code (RFC 6455, section 5.5.1)."""
+        self.abort(close.code)
+        reason = self._redact(close.reason)
+        code = "without a code" if close.code == NO_STATUS else f"with code {close.code}"
+        text = f"the server closed the connection {code}" + (f": {reason}" if reason else "")
+        return ConnectionLost(text, close.code, reason)
+
+    def _finish_violated(self, violation: Violation) -> ConnectionLost:
+        """Fail the connection (RFC 6455, section 7.1.7)."""
+        self.abort(violation.code)
+        return ConnectionLost(f"the server broke the WebSocket protocol: {violation.text}")
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    def close(self, code: int, reason: str, wait: Waiter, deadline: float) -> None:
+        """Make the closing handshake (RFC 6455, section 7.1.2), then release the socket.
+
+        What still arrives is discarded.  Never raises and never outlasts the deadline (or a large byte cap), whatever
+        the peer does.
+
+        Args:
+            code: the close code to send.
+            reason: the reason to send, cut to 123 bytes of UTF-8.
+            wait: the loop's waiter.
+            deadline: when to give up on the peer, on the clock.
+        """
+        self._queue_close(_close_payload(code, reason))
+        self.write()
+        self._allowance = _MAX_DISCARD
+        with contextlib.suppress(Interrupted):
+            while self._open and self._clock() < deadline:
+                if self._discard():
+                    break
+                if not self.pending:
+                    mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.wants_write else 0)
+                    wait(self.sock, mask, deadline)
+                self.write()
+        self._release()
+
+    def _discard(self) -> bool:
+        """Read once and throw it away; whether that was the last: the peer's close, the end, or more than enough."""
+        self._look_again = False
+        data = self._read()
+        if data is None:
+            return self._broken is not None
+        self._allowance -= len(data)
+        return not data or self._allowance <= 0 or self._reader.feed(data).end is not None
+
+    def abort(self, code: int | None = None) -> None:
+        """Release the socket at once; with a code, after trying to send a close frame without waiting.  Idempotent."""
+        if not self._open:
+            return
+        if code is not None:
+            self._queue_close(_close_payload(code))
+            self.write()
+            self._drain()
+        self._release()
+
+    def _drain(self) -> None:
+        """Let our close frame arrive: closing a socket with unread input sends a reset, which can overtake it."""
+        left = _LINGER
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+            while left > 0 and (data := self.sock.recv(READ_SIZE)):
+                left -= len(data)
+
+    def _release(self) -> None:
+        self._open = False
+        self._early = b""
+        self._out.clear()
+        self._pong = self._broken = self._send_deadline = None
+        if self._sock is not None:
+            self._sock.close()
+
+    def disown(self) -> None:
+        """In a forked child: let go of the descriptors, leaving the parent's connection as it is.  Idempotent."""
+        self._open = False
+        opening, sock = self._opening, self._sock
+        if opening is not None:
+            opening.disown_all()
+        if sock is not None:
+            disown(sock)

@@ -1,0 +1,563 @@
+"""`Client` and `Subscription`: the public verbs, and the wiring of the rooms behind them.
+
+There are no rules here: what a verb means is decided in `_session` (protocol), `_router` (who wants and gets what) and
+`_queue` (overflow).  The client is the one that holds everything; the threads hold everything but the client.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+
+from ._codec import Codec
+from ._counters import Counters
+from ._loop import Clock, FlushTicket, Loop, Transport, TransportFactory
+from ._process import is_exiting
+from ._queue import EventQueue
+from ._redact import Redactor
+from ._router import Callback, Router
+from ._routes import Kind, check_kind
+from ._session import Session
+from .channels import Bot, Channel, Price, Transactions
+from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
+from .errors import AllenHarkError, ClientClosed, ConnectTimeout, FlushTimeout, RequestRejected
+from .events import DataEvent, Event
+from .state import State
+from .stats import Stats
+from .streams import Stream
+
+if TYPE_CHECKING:
+    import ssl
+
+    from typing_extensions import Self
+
+__all__ = ["Client", "Subscription"]
+
+Overflow = Literal["drop_oldest", "drop_newest", "latest", "block", "error"]
+F = TypeVar("F", bound=Callable[..., object])
+
+_CLOSE_TIMEOUT: Final = 5.0
+_INTERRUPTED: Final = 0.5
+"""Seconds that an orderly close may take after Ctrl-C: the user wants out within a second."""
+
+_numbers = itertools.count(1)
+
+
+def _real_transport(settings: Settings, redact: Callable[[str], str]) -> Transport:
+    from ._transport import Transport as Real  # noqa: PLC0415 - ssl and websocket-client load with the first connection
+
+    return Real(settings, redact=redact)
+
+
+def _seconds(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} takes seconds as a number, got {type(value).__name__}")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be finite and not negative, got {value!r}")
+    return float(value)
+
+
+def _channels(channels: tuple[object, ...], verb: str) -> tuple[Channel, ...]:
+    if not channels:
+        raise TypeError(f"{verb}() needs at least one channel, for example Price(mint)")
+    for channel in channels:
+        if not isinstance(channel, (Bot, Price, Transactions)):
+            what = f"the class {channel.__name__}" if isinstance(channel, type) else type(channel).__name__
+            raise TypeError(f"{verb}() takes Bot(…), Price(…) or Transactions(…), got {what}")
+    return channels  # type: ignore[return-value]
+
+
+def _check_callback(callback: object) -> None:
+    if not callable(callback):
+        raise TypeError(f"a callback must be callable with one event, got {type(callback).__name__}")
+
+
+def _abandoned(loop: Loop, description: str) -> None:
+    """The finalizer of a client: nobody holds it, so its threads must end; they are not waited for here."""
+    if loop.forked or loop.ended or loop.closing or not loop.started or loop.state is State.CLOSED:
+        return
+    loop.abandon()
+    warnings.warn(f"unclosed {description}: call close() or use a with block", ResourceWarning, stacklevel=2)
+
+
+class Subscription:
+    """The handle of one `Client.subscribe`; `close()`, or leaving a ``with`` block, undoes it.
+
+    A handle that is simply dropped stays subscribed: it holds nothing open but its client.
+    """
+
+    def __init__(self, client: Client, holder: Hashable, channels: tuple[Channel, ...]) -> None:
+        self._client = client
+        self._holder = holder
+        self.channels = channels
+        """The channels it was made for, in order."""
+
+    def close(self) -> None:
+        """Let go of the channels and of the callback; idempotent, from any thread, in any state."""
+        self._client._release(self._holder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Subscription {', '.join(map(repr, self.channels))}>"
+
+
+class Client:
+    """A live connection to AllenHark's WebSocket API that keeps itself alive; safe to use from any thread.
+
+    Args:
+        api_key: the key, or a callable without arguments that gives it, asked anew for every connection.  None: the
+            environment's ``ALLENHARK_API_KEY``.
+        url: the endpoint, ``wss://`` (``ws://`` on loopback only).  None: ``ALLENHARK_WS_URL``, else the vendor's.
+        heartbeat_interval: seconds between pings; the vendor's page says 30.
+        pong_timeout: seconds after a ping in which anything must arrive, or the connection is dropped and retried.
+        connect_timeout: seconds for one attempt to open a connection, over DNS, TCP, proxy, TLS and upgrade together.
+        send_timeout: seconds in which what is sent must leave this machine.
+        backoff: how long to wait between attempts; see `Backoff`.
+        decimal: prices, volumes and profits are exact `Decimal` instead of `float`.
+        callback_buffer: events queued for the callback thread at most.
+        callback_overflow: what happens when more come; the values of `stream`'s `overflow`.
+        inline_callbacks: run callbacks on the background thread: lowest latency, and a slow one delays everything.
+        max_send_rate: messages sent per second at most; None: no limit.
+        ssl_context: an `ssl.SSLContext` to verify the server with; None: the system's certificates.
+        proxy: a URL (``http://``, ``socks5h://``…), None for the environment's, False for none.
+        headers: further HTTP headers for the upgrade.
+        max_message_size: bytes of the largest message accepted.
+        allow_insecure: allow ``ws://`` to other hosts, the key in clear.
+
+    Raises:
+        ConfigurationError: an argument cannot be used; the text says what to pass.
+    """
+
+    def __init__(  # noqa: PLR0913 - every setting is an argument of its own
+        self,
+        api_key: str | Callable[[], str] | Secret | None = None,
+        *,
+        url: str | None = None,
+        heartbeat_interval: float = 30.0,
+        pong_timeout: float = 10.0,
+        connect_timeout: float = 10.0,
+        send_timeout: float = 10.0,
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        decimal: bool = False,
+        callback_buffer: int = 10_000,
+        callback_overflow: Overflow = "drop_oldest",
+        inline_callbacks: bool = False,
+        max_send_rate: float | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | Literal[False] | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_message_size: int = 1_048_576,
+        allow_insecure: bool = False,
+    ) -> None:
+        # Wrapped before anything can raise: a traceback's locals must not show the key.
+        api_key = key_from_environment() if api_key is None else Secret.wrap(api_key)
+        settings = Settings(
+            api_key=api_key,
+            url=url_from_environment() if url is None else url,
+            heartbeat_interval=heartbeat_interval,
+            pong_timeout=pong_timeout,
+            connect_timeout=connect_timeout,
+            send_timeout=send_timeout,
+            backoff=backoff,
+            decimal=decimal,
+            callback_buffer=callback_buffer,
+            callback_overflow=callback_overflow,
+            inline_callbacks=inline_callbacks,
+            max_send_rate=max_send_rate,
+            ssl_context=ssl_context,
+            proxy=proxy,
+            headers=headers,
+            max_message_size=max_message_size,
+            allow_insecure=allow_insecure,
+        )
+        self._wire(settings, _real_transport, Clock(), random.random)
+
+    @classmethod
+    def _over(
+        cls, settings: Settings, connect: TransportFactory, clock: Clock, draw: Callable[[], float] = random.random
+    ) -> Self:
+        """A client over another transport and clock: for tests, and whatever else is no live server."""
+        client = cls.__new__(cls)
+        client._wire(settings, connect, clock, draw)
+        return client
+
+    def _wire(self, settings: Settings, connect: TransportFactory, clock: Clock, draw: Callable[[], float]) -> None:
+        """Put the rooms together."""
+        self._settings = settings
+        self._counters = counters = Counters()
+        redactor = Redactor()
+        codec = Codec(decimal=settings.decimal, redact=redactor)
+        session = Session(settings, counters, draw)
+        name = str(next(_numbers))
+        self._loop = loop = Loop(name, settings, session, codec, counters, redactor, connect, clock)
+        self._router = Router(counters, loop.sink, loop)
+        loop.attach(self._router)
+        self._streams = itertools.count(1)
+        self._finalizer = weakref.finalize(self, _abandoned, loop, f"Client for {self._where()}")
+        self._finalizer.atexit = False
+
+    def _where(self) -> str:
+        """The endpoint without its query, which could hold anything."""
+        return self._settings.url.partition("?")[0]
+
+    # --- Life
+
+    def start(self) -> Self:
+        """Begin connecting in the background; nothing when begun already.
+
+        Returns:
+            The client.
+
+        Raises:
+            ClientClosed, or the terminal error: the client has ended.
+        """
+        self._check_open()
+        if is_exiting():
+            raise ClientClosed("the interpreter is exiting, so no thread can be started")
+        try:
+            self._loop.start()
+        except RuntimeError:
+            problem = "this process cannot start another thread"
+        else:
+            return self
+        raise ClientClosed(problem)
+
+    def connect(self, timeout: float | None = None) -> Self:
+        """Connect and wait until READY: the key was accepted.
+
+        Args:
+            timeout: seconds to wait, retries included; None: `connect_timeout`.
+
+        Returns:
+            The client.
+
+        Raises:
+            ConnectTimeout: not READY in time; the client is closed, the last failure is the cause.
+            AuthenticationError, CertificateRejected: retrying is pointless; the client is closed.
+            ConnectionFailed: `Backoff.max_attempts` attempts failed; the client is closed.
+            ClientClosed: the client was closed, before or meanwhile.
+            RuntimeError: called in an inline callback, where waiting would wait for itself.
+        """
+        patience = self._settings.connect_timeout if timeout is None else _seconds(timeout, "connect(timeout=…)")
+        self._check_may_wait("connect")
+        deadline = time.monotonic() + patience
+        loop, seen = self._loop, self._loop.readies
+        self.start()
+        if not loop.wait_for(lambda: loop.state is State.READY or loop.readies > seen, deadline):
+            self._give_up(patience)
+        if loop.state is State.CLOSED and loop.readies == seen:
+            self._check_open()
+        return self
+
+    def _give_up(self, patience: float) -> None:
+        """End the client with `ConnectTimeout`, or with the terminal error that came first."""
+        last = self._loop.session.last_failure
+        reason = "the first attempt is still under way" if last is None else getattr(last, "reason", str(last))
+        error = ConnectTimeout(reason, attempts=self._counters.attempts or None, timeout=patience)
+        error.__cause__ = last
+        deadline = time.monotonic() + _INTERRUPTED
+        self._loop.request_close(deadline, error)
+        self._loop.wait_for(lambda: False, deadline)
+        raise (self.error or error).with_traceback(None)
+
+    def run_forever(self) -> None:
+        """Start, and block until the client is closed.  Ctrl-C closes it and is raised again.
+
+        Raises:
+            AllenHarkError: the terminal error, if the client ended with one.
+            ClientClosed: the client had been closed before.
+            RuntimeError: called in a callback.
+        """
+        self._check_may_wait("run_forever")
+        if self._loop.callbacks is not None and self._loop.callbacks.runs_here():
+            raise RuntimeError("run_forever() must not be called in a callback: the callbacks would wait for themselves")
+        self.start()
+        try:
+            self._loop.wait_for(lambda: False, None)
+            self._loop.join(time.monotonic() + _CLOSE_TIMEOUT)
+        except KeyboardInterrupt:
+            self.close(_INTERRUPTED)
+            raise
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+
+    def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
+        """End for good: interrupt what is under way, deliver what is queued for callbacks, say goodbye, stop the threads.
+
+        From any thread and any state, callbacks included, any number of times.  Never raises for what the network does.
+
+        Args:
+            timeout: seconds it may take at most; callbacks not delivered by then are dropped, except `Closed`.
+        """
+        deadline = time.monotonic() + _seconds(timeout, "close(timeout=…)")
+        if self._loop.forked or self._loop.close_unstarted():
+            return
+        self._loop.request_close(deadline)
+        self._loop.join(deadline)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.connect()
+        except BaseException:
+            self.close(_INTERRUPTED)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.close(_INTERRUPTED if interrupted else _CLOSE_TIMEOUT)
+
+    def reconnect(self) -> None:
+        """Drop the connection and come back at once; in BACKOFF, stop waiting.
+
+        It is a loss like any other: `Disconnected`, `Connected` and `Gap` tell of it.
+
+        Raises:
+            ClientClosed, or the terminal error: the client has ended.
+        """
+        self.start()
+        self._loop.reconnect()
+
+    # --- What is wanted
+
+    def subscribe(self, *channels: Channel, callback: Callback | None = None) -> Subscription:
+        """Subscribe to channels, now and after every reconnect, until the handle is closed.
+
+        Args:
+            channels: `Bot`, `Price` or `Transactions`; one wanted by others too is subscribed once on the wire.
+            callback: called with the events of these channels, and no others.
+
+        Returns:
+            The handle; closing it undoes this call, dropping it does not.
+
+        Raises:
+            TypeError: no channel, something that is none, or a callback that is not callable.
+            ClientClosed, or the terminal error: the client has ended.
+        """
+        chosen = _channels(channels, "subscribe")
+        if callback is not None:
+            _check_callback(callback)
+        self._check_open()
+        holder = object()
+        if callback is not None:
+            self._router.add_callback(holder, chosen, callback)
+        self._router.hold(holder, chosen)
+        return Subscription(self, holder, chosen)
+
+    def unsubscribe(self, *channels: Channel) -> None:
+        """Drop channels, whatever handles and streams want them; nothing when nobody does.
+
+        Raises:
+            TypeError: no channel, or something that is none.
+            ClientClosed: this process was forked from the client's.
+        """
+        chosen = _channels(channels, "unsubscribe")
+        self._check_process()
+        self._router.drop(chosen)
+
+    @overload
+    def on(self, kind: Kind) -> Callable[[F], F]: ...
+
+    @overload
+    def on(self, kind: Kind, callback: F) -> F: ...
+
+    def on(self, kind: Kind, callback: F | None = None) -> F | Callable[[F], F]:
+        """Call back with every event of a kind; a plain call, or a decorator.
+
+        A callback registered for several kinds that an event matches is called once for it.
+
+        Args:
+            kind: an event class, which matches its children too, or a channel, which this does not subscribe.
+            callback: called with the event, on the callback thread.
+
+        Returns:
+            The callback; without one, a decorator.
+
+        Raises:
+            TypeError: the kind or the callback is none.
+            ClientClosed: this process was forked from the client's.
+        """
+        chosen = check_kind(kind)
+
+        def register(function: F) -> F:
+            _check_callback(function)
+            self._check_process()
+            self._router.add_callback(object(), (chosen,), function)
+            return function
+
+        return register if callback is None else register(callback)
+
+    def off(self, callback: Callback) -> None:
+        """Do not call this callback any more, whatever it was registered for; nothing when it was not.
+
+        An event that it is being called with right now it still finishes.
+        """
+        _check_callback(callback)
+        self._check_process()
+        self._router.remove_callbacks(callback)
+
+    def stream(self, *kinds: Kind, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
+        """A thread-safe queue of events.
+
+        Args:
+            kinds: channels, which are subscribed until the stream is closed, and event classes; none: every data event.
+            maxsize: events queued at most, at least 1.
+            overflow: what happens when it is full:
+
+                - ``"drop_oldest"``: the oldest event makes room;
+                - ``"drop_newest"``: the new event is lost;
+                - ``"latest"``: a price replaces the unread one of its mint, at its place; other events queue as they are;
+                  when full, the oldest price goes first, then the oldest event;
+                - ``"block"``: nothing is lost: the socket is not read while the stream is full.  Pings go on, liveness
+                  is not judged, and every other consumer waits too;
+                - ``"error"``: the stream takes no more; what is queued can be read, then `SlowConsumer` is raised.
+
+        Raises:
+            TypeError, ValueError: a kind, the size or the policy is none.
+            ClientClosed, or the terminal error: the client has ended.
+        """
+        chosen = tuple(check_kind(kind) for kind in kinds) or (DataEvent,)
+        named = [kind for kind in chosen if isinstance(kind, Channel)]
+        loop = self._loop
+        events = EventQueue(
+            self._stream_name(kinds), maxsize, overflow, on_room=loop.wake, on_recovered=loop.recovered
+        )
+        self._check_open()
+        holder = object()
+        self._router.add_queue(holder, chosen, events)
+        self._router.hold(holder, named)
+        if loop.ended:
+            events.finish(loop.error)
+        return Stream(self, events, holder, loop.release_orphan)
+
+    def _stream_name(self, kinds: tuple[Kind, ...]) -> str:
+        told = ", ".join(kind.__name__ if isinstance(kind, type) else repr(kind) for kind in kinds[:3])
+        return f"stream-{next(self._streams)}({told}{', …' if len(kinds) > 3 else ''})"
+
+    def _release(self, holder: Hashable) -> None:
+        """A handle or a stream lets go of all it held."""
+        if not self._loop.forked:
+            self._router.remove_callback(holder)
+            self._router.release(holder)
+
+    # --- Questions
+
+    def latest(self, channel: Channel) -> DataEvent | None:
+        """The last event of a wanted channel, or None when there was none; works without any consumer.
+
+        Raises:
+            TypeError: not a channel.
+            ClientClosed: this process was forked from the client's.
+        """
+        (chosen,) = _channels((channel,), "latest")
+        self._check_process()
+        return self._router.latest(chosen)
+
+    def flush(self, timeout: float = 10.0) -> float:
+        """Wait until the server has processed everything sent before; waits for READY, over a reconnect too.
+
+        A ping goes out behind what is to be sent; since the server answers in order, its pong is the proof.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Seconds from that ping to its pong.
+
+        Raises:
+            FlushTimeout: no pong in time.
+            RequestRejected: the server answered errors to what was sent before; they are in `.errors`.
+            ClientClosed, or the terminal error: the client has ended, before or meanwhile.
+            RuntimeError: called in an inline callback, where the pong could never be read.
+        """
+        patience = _seconds(timeout, "flush(timeout=…)")
+        self._check_may_wait("flush")
+        self._check_open()
+        ticket = FlushTicket()
+        self._loop.flush(ticket)
+        try:
+            self._loop.wait_for(lambda: ticket.flushed is not None, time.monotonic() + patience)
+        finally:
+            if ticket.flushed is None:
+                self._loop.forget_flush(ticket)
+        if ticket.flushed is None:
+            self._check_open()
+            raise FlushTimeout(patience)
+        if ticket.flushed.errors:
+            raise RequestRejected(ticket.flushed.errors)
+        return ticket.flushed.rtt
+
+    @property
+    def state(self) -> State:
+        """Where the client stands."""
+        return self._loop.state
+
+    @property
+    def error(self) -> AllenHarkError | None:
+        """The terminal error, once the client has ended with one."""
+        return self._loop.error
+
+    @property
+    def subscriptions(self) -> frozenset[Channel]:
+        """The wanted channels."""
+        return frozenset() if self._loop.forked else self._router.wanted
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted so far, as a snapshot."""
+        counters, queue = self._counters, self._loop.sink.queue
+        return Stats(
+            state=self.state,
+            connected_since=counters.connected_since,
+            attempts=counters.attempts,
+            reconnects=counters.reconnects,
+            messages_received=counters.messages_received,
+            bytes_received=counters.bytes_received,
+            messages_sent=counters.messages_sent,
+            received_by_type=MappingProxyType(dict(counters.received_by_type)),
+            invalid=counters.invalid,
+            unknown=counters.unknown,
+            dropped=counters.dropped,
+            callback_errors=counters.callback_errors,
+            callback_backlog=0 if queue is None else len(queue),
+            rtt_last=counters.rtt_last,
+            rtt_min=counters.rtt_min,
+            rtt_avg=counters.rtt_avg,
+            clock_offset=counters.clock_offset,
+        )
+
+    # --- Guards
+
+    def _check_process(self) -> None:
+        if self._loop.forked:
+            raise ClientClosed("this client belongs to the parent of this forked process")
+
+    def _check_open(self) -> None:
+        self._check_process()
+        if self._loop.state is State.CLOSED or self._loop.closing:
+            raise (self.error or ClientClosed()).with_traceback(None)
+
+    def _check_may_wait(self, verb: str) -> None:
+        if self._loop.runs_here():
+            raise RuntimeError(f"{verb} would wait for itself here: this is the thread that reads the socket")
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a Client cannot be pickled: make one in the process that uses it")
+
+    def __repr__(self) -> str:
+        return f"<Client {self._where()} {self.state.name}, {len(self.subscriptions)} channels>"

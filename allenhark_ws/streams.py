@@ -1,0 +1,163 @@
+"""`Stream`: the reading half of `queue.Queue` over the events of a client.
+
+Neighbours: `client` makes streams, `_queue` holds the events and the overflow policies.  A stream holds its client; nothing
+but its user holds a stream, so one that is forgotten lets go of its channels.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from ._queue import Drained, EventQueue, TimedOut
+from .errors import StreamClosed
+from .events import Event
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .client import Client
+
+__all__ = ["Stream"]
+
+E = TypeVar("E", bound=Event)
+
+
+class Stream(Generic[E]):
+    """A thread-safe queue of events; made by `Client.stream`.
+
+    Any number of threads may read; each event goes to one of them.  Iterating waits for events until the stream is
+    closed and drained.  Use it in a ``with`` block, or call `close()`, to release the channels it subscribed.
+    """
+
+    def __init__(self, client: Client, events: EventQueue, holder: Hashable, orphan: Callable[[Hashable], None]) -> None:
+        self._client = client
+        self._events = events
+        self._holder = holder
+        self._finalizer = weakref.finalize(self, orphan, holder)
+        self._finalizer.atexit = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> E:  # noqa: FBT001, FBT002 - as queue.Queue has it
+        """Remove and return the oldest event.
+
+        Args:
+            block: wait for an event if there is none.
+            timeout: seconds to wait at most; None: for ever.  Ctrl-C interrupts the wait.
+
+        Raises:
+            queue.Empty: nothing came in time.
+            StreamClosed: the stream is closed and drained.
+            AllenHarkError: the client failed (its terminal error), or this stream did (`SlowConsumer`), and it is drained.
+            ValueError: the timeout is negative.
+            RuntimeError: waiting in an inline callback, where nothing could ever arrive.
+        """
+        seconds = self._patience(timeout) if block else 0.0
+        try:
+            return self._events.take(seconds)  # type: ignore[return-value]
+        except TimedOut:
+            pass
+        except Drained as end:
+            self._raise(end)
+        raise queue.Empty
+
+    def get_nowait(self) -> E:
+        """`get` without waiting."""
+        return self.get(block=False)
+
+    def get_batch(self, max_items: int, timeout: float | None = None) -> list[E]:
+        """Remove and return up to `max_items` events, oldest first; waits for the first one only.
+
+        Args:
+            max_items: at least 1.
+            timeout: seconds to wait for the first; None: for ever.
+
+        Returns:
+            The events; an empty list when nothing came in time.
+
+        Raises:
+            StreamClosed, AllenHarkError, RuntimeError: as `get`.
+            ValueError: `max_items` is below 1, or the timeout is negative.
+        """
+        if isinstance(max_items, bool) or not isinstance(max_items, int):
+            raise TypeError(f"max_items takes a whole number, got {type(max_items).__name__}")
+        if max_items < 1:
+            raise ValueError(f"max_items must be at least 1, got {max_items}")
+        try:
+            return self._events.take_batch(max_items, self._patience(timeout))  # type: ignore[return-value]
+        except TimedOut:
+            return []
+        except Drained as end:
+            self._raise(end)
+        return []
+
+    def _patience(self, timeout: float | None) -> float | None:
+        self._client._check_process()
+        if timeout is not None:
+            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+                raise TypeError(f"timeout takes seconds or None, got {type(timeout).__name__}")
+            if math.isnan(timeout) or timeout < 0:
+                raise ValueError("timeout must not be negative; pass None to wait for ever")
+        if not len(self._events) and timeout != 0:
+            self._client._check_may_wait("wait on a stream")
+        return None if timeout is None or math.isinf(timeout) else float(timeout)
+
+    def _raise(self, end: Drained) -> None:
+        raise (end.error or StreamClosed(self.name)).with_traceback(None)
+
+    def __iter__(self) -> Iterator[E]:
+        """Yield events as they come; ends quietly when the stream or the client is closed, raises when either failed."""
+        while True:
+            try:
+                event = self.get()
+            except StreamClosed:
+                return
+            yield event
+
+    def qsize(self) -> int:
+        """How many events are queued."""
+        return len(self._events)
+
+    def empty(self) -> bool:
+        """Whether none is."""
+        return not len(self._events)
+
+    @property
+    def name(self) -> str:
+        """The stream's name, as `EventsDropped.consumer` and `SlowConsumer.consumer` give it."""
+        return self._events.name
+
+    @property
+    def dropped(self) -> int:
+        """How many events were lost because the queue was full."""
+        return self._events.dropped
+
+    @property
+    def conflated(self) -> int:
+        """How many unread prices were replaced by newer ones (``overflow="latest"``)."""
+        return self._events.conflated
+
+    @property
+    def high_water(self) -> int:
+        """The most events that were ever queued at a time."""
+        return self._events.high_water
+
+    def close(self) -> None:
+        """Take no more events and release the channels; what is queued can still be read.  Idempotent, any thread."""
+        if self._finalizer.detach() is not None:
+            self._events.finish()
+            self._client._release(self._holder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.qsize()} of {self._events.maxsize} queued, {self.dropped} dropped>"

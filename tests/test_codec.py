@@ -1,0 +1,377 @@
+"""The codec: what goes out, what comes in, and that every engine and number mode agrees on it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import traceback
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from subprocess import run
+from types import FrameType
+from typing import Any
+
+import pytest
+from attrs import fields
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allenhark_ws._codec import Codec, encode_auth, encode_ping, encode_subscribe, encode_unsubscribe, wire_type
+from allenhark_ws._frozen import FrozenMapping
+from allenhark_ws.channels import Bot, Channel, Price, Transactions
+from allenhark_ws.config import Secret
+from allenhark_ws.events import (
+    BotUpdate,
+    DataEvent,
+    Event,
+    InvalidMessage,
+    Pong,
+    PriceUpdate,
+    ServerError,
+    ServerEvent,
+    TradeExecuted,
+    TransactionConfirmed,
+    UnknownMessage,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+GOLDEN = [
+    json.loads(line) for line in (Path(__file__).parent / "golden" / "frames.jsonl").read_text("utf-8").splitlines()
+]
+CODECS = {
+    "stdlib": Codec(engine="stdlib"),
+    "orjson": Codec(engine="orjson"),
+    "auto": Codec(),
+    "decimal": Codec(decimal=True),
+}
+FLOAT_CODECS = ("stdlib", "orjson")
+
+
+def plain(value: Any) -> Any:
+    """A value of an event as the golden file spells it, number types kept apart."""
+    if isinstance(value, TradeExecuted):
+        return {"TradeExecuted": plain_fields(value)}
+    if isinstance(value, Decimal):
+        return {"Decimal": str(value)}
+    if isinstance(value, float) and math.isinf(value):
+        return {"inf": 1}
+    if isinstance(value, datetime):
+        assert value.tzinfo is timezone.utc
+        return value.isoformat()
+    if isinstance(value, (FrozenMapping, dict)):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    return value
+
+
+def plain_fields(value: Any) -> dict[str, Any]:
+    """The documented fields of an event, as the golden file spells them."""
+    return {a.name: plain(getattr(value, a.name)) for a in fields(type(value)) if a.eq}
+
+
+def plain_channel(channel: Channel | None) -> list[str] | None:
+    """A channel as the golden file spells it."""
+    return None if channel is None else [type(channel).__name__, getattr(channel, fields(type(channel))[0].name)]
+
+
+def everything(event: Any) -> str:
+    """All that an event tells, as text: a 1 differs from a 1.0 here, a 0.0 from a -0.0."""
+    trade_extra = dict(event.data.extra) if isinstance(getattr(event, "data", None), TradeExecuted) else None
+    return repr((event, event.raw, event.received_at, event.channel, dict(event.extra), trade_extra, wire_type(event)))
+
+
+# Golden files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("line", GOLDEN, ids=[line["name"] for line in GOLDEN])
+def test_golden(line: dict[str, Any], codec: str) -> None:
+    """Each frame of the golden file becomes the event beside it, by every engine and in both number modes."""
+    raw = line["raw"].encode()
+    event = CODECS[codec].decode(raw, NOW)
+    wanted = line.get("decimal", line["fields"]) if codec == "decimal" else line["fields"]
+    assert type(event).__name__ == line["event"]
+    assert json.dumps(plain_fields(event)) == json.dumps(wanted)
+    assert plain_channel(event.channel) == line["channel"]
+    assert json.dumps(plain(dict(event.extra)), sort_keys=True) == json.dumps(line["extra"], sort_keys=True)
+    assert wire_type(event) == line["wire_type"]
+    assert event.raw is raw
+    assert event.received_at is NOW
+    if "data_extra" in line:
+        assert isinstance(event, BotUpdate)
+        assert plain(dict(event.data.extra)) == line["data_extra"]  # type: ignore[union-attr]
+
+
+def test_golden_covers_every_event() -> None:
+    """No kind of event off the wire is missing from the golden file."""
+    kinds = {cls.__name__ for branch in (DataEvent, ServerEvent) for cls in branch.__subclasses__()}
+    assert {line["event"] for line in GOLDEN} == kinds
+
+
+def test_events_of_both_engines_are_equal_and_hash_alike() -> None:
+    """An event does not tell by which engine it was decoded."""
+    for line in GOLDEN:
+        one, other = (CODECS[name].decode(line["raw"].encode(), NOW) for name in FLOAT_CODECS)
+        assert one == other
+        assert hash(one) == hash(other)
+
+
+# Hostile bytes --------------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    b"\xff",
+    b'{"type":"pong","x":"\xff"}',
+    b'{"type":"pong","x":"\xed\xa0\x80"}',
+    b"\x00",
+    b'{"type":"\x01"}',
+    b"[" * 150,
+    b"[" * 100_000,
+    b"[" * 900 + b"]" * 900,
+    b'{"type":"price_update","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"type":"bot_update","botId":"b","event":"e","data":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_001,
+    b'{"type":"bot_update","botId":"b","event":"e","data":' + b'{"a":' * 400 + b"1" + b"}" * 401,
+    b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":' + b"9" * 10_000 + b"}",
+    b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":1}' + b" " * 500 + b"x",
+]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_hostile_bytes_are_one_invalid_message(number: int, codec: str) -> None:
+    """Bad UTF-8, control characters, endless nesting, endless digits: an event with a reason, never an exception."""
+    event = CODECS[codec].decode(HOSTILE[number], NOW)
+    assert isinstance(event, InvalidMessage)
+    assert event.reason
+    assert len(event.reason) < 100
+    assert event.raw is HOSTILE[number]
+    assert set(event.extra) <= {"type", "botId", "event", "data"}
+
+
+@pytest.mark.parametrize("payload", [bytearray(b'{"type":"pong"}'), type("BinaryMessage", (bytes,), {})(b"\x00\xff")])
+def test_a_binary_frame_is_an_invalid_message(payload: Any) -> None:
+    """Anything but exactly `bytes` means a binary frame, which the protocol has not; its bytes are kept."""
+    event = CODECS["auto"].decode(payload, NOW)
+    assert event == InvalidMessage("binary frame: expected a text frame with a JSON object")
+    assert type(event.raw) is bytes
+    assert event.raw == payload
+
+
+def test_reasons_never_quote_the_frame() -> None:
+    """A reason is logged and shown; what the server sent stays in `.raw`."""
+    for line in GOLDEN:
+        marked = line["raw"].replace("2024-01-15", "s3cret-key").replace("EPjF", "s3cret-key").encode()
+        event = CODECS["auto"].decode(marked, NOW)
+        assert not (isinstance(event, InvalidMessage) and "s3cret-key" in event.reason)
+
+
+ATOMS = [
+    *("0", "-0", "-0.0", "1", "1.0", "1e2", "1E400", "-1e999", "1e-400", "0.1", "2.5e-324", "9007199254740993"),
+    *("9" * 19, "9" * 30, "9" * 400, "18446744073709551615", "18446744073709551616", "-9223372036854775809", "01"),
+    *("1e9999999999999999999", "1.7976931348623157e308", "1.7976931348623159e308", "NaN", "-Infinity", "true", "null"),
+    *('"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', '"x"', '""', '" "', '"\\x"', '"trade_executed"', '"é"', "[]", "{}"),
+    *('"2024-01-15T10:30:00Z"', '"2024-01-15T10:30:00.123456789+05:30"', '"0001-01-01T00:00:00+01:00"', "[[[[1]]]]"),
+]
+KEYS = ["mint", "price", "volume", "timestamp", "botId", "event", "data", "signature", "profit", "status", "slot"]
+ODD_KEYS = ["type", "wallet", "message", "error", "code", "reason", "channel", "raw", "received_at", "undeclared", ""]
+TYPES = ["price_update", "bot_update", "transaction_confirmed", "pong", "error", "welcome"]
+
+
+def _object_text(pairs: list[tuple[str, str]]) -> str:
+    return "{" + ",".join(f"{json.dumps(key)}:{value}" for key, value in pairs) + "}"
+
+
+def _objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.lists(st.tuples(st.sampled_from(KEYS + ODD_KEYS), values), max_size=8).map(_object_text)
+
+
+NUMBERS = st.one_of(st.floats(allow_nan=False, allow_infinity=False).map(repr), st.integers().map(str))
+VALUES = st.recursive(
+    st.one_of(st.sampled_from(ATOMS), NUMBERS, st.text(max_size=5).map(json.dumps)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]"), _objects(inner)),
+    max_leaves=6,
+)
+FITTING = {
+    "mint": '"M"',
+    "price": "1.5",
+    "volume": "7",
+    "timestamp": '"2024-01-15T10:30:00Z"',
+    "botId": '"B"',
+    "event": '"trade_executed"',
+    "data": '{"signature":"S","profit":1.5,"timestamp":"2024-01-15T10:30:00Z"}',
+    "signature": '"S"',
+    "status": '"confirmed"',
+    "slot": "5",
+}
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """A message that fits, with some keys replaced, doubled or added."""
+    pairs = [("type", json.dumps(draw(st.sampled_from(TYPES)))), *FITTING.items()]
+    pairs += draw(st.lists(st.tuples(st.sampled_from(KEYS + ODD_KEYS), VALUES), max_size=3))
+    return _object_text(pairs).encode()
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.one_of(messages(), VALUES.map(str.encode), st.binary(max_size=60)))
+def test_every_engine_gives_the_same_event(payload: bytes) -> None:
+    """Whatever the bytes: no exception, and not the least difference between the engines."""
+    stdlib, orjson = (everything(CODECS[name].decode(payload, NOW, Transactions("W"))) for name in FLOAT_CODECS)
+    assert stdlib == orjson
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(messages())
+def test_both_number_modes_accept_the_same_messages(payload: bytes) -> None:
+    """`decimal=True` changes the type of numbers, not which messages are valid."""
+    one, other = CODECS["stdlib"].decode(payload, NOW), CODECS["decimal"].decode(payload, NOW)
+    assert type(one) is type(other)
+    assert (one.channel, one.raw, dict(one.extra)) == (other.channel, other.raw, dict(other.extra))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.datetimes(), st.integers(-1439, 1439), st.sampled_from(["%+03d:%02d", "%+03d%02d"]), st.sampled_from("Tt "))
+def test_timestamps_with_offsets(moment: datetime, minutes: int, spelling: str, separator: str) -> None:
+    """Any moment with any offset is read as the same moment in UTC, unless that lies outside `datetime`'s years."""
+    hours, rest = divmod(abs(minutes), 60)
+    offset = (spelling % (hours, rest)).replace("+", "-" if minutes < 0 else "+")
+    raw = json.dumps({"type": "pong", "timestamp": moment.isoformat(separator) + offset}).encode()
+    try:
+        wanted = moment.replace(tzinfo=timezone.utc) - timedelta(minutes=minutes)
+    except OverflowError:
+        wanted = None
+    assert CODECS["stdlib"].decode(raw, NOW) == Pong(wanted)
+
+
+# Channels, redaction, wire types --------------------------------------------------------------------------------------
+
+
+def test_a_transaction_without_wallet_belongs_to_the_only_one_subscribed() -> None:
+    """`wallet` is the channel of a confirmation that names none; a named one comes first."""
+    raw = b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":1%b}'
+    for name in FLOAT_CODECS:
+        assert CODECS[name].decode(raw % b"", NOW, Transactions("W")).channel == Transactions("W")
+        assert CODECS[name].decode(raw % b"", NOW).channel is None
+        assert CODECS[name].decode(raw % b',"wallet":"V"', NOW, Transactions("W")).channel == Transactions("V")
+        assert CODECS[name].decode(raw % b',"wallet":" "', NOW, Transactions("W")).channel == Transactions("W")
+
+
+@pytest.mark.parametrize("engine", FLOAT_CODECS)
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        (b'{"type":"error","message":"key K3Y is bad","code":"K3Y"}', ServerError("key *** is bad", "***")),
+        (b'{"type":"error","error":{"message":"K3Y","code":5}}', ServerError("***", 5)),
+        (b'{"type":"K3Y says no"}', UnknownMessage("*** says no")),
+    ],
+)
+def test_texts_of_the_server_are_redacted(engine: str, raw: bytes, wanted: Event) -> None:
+    """A server that echoes the key does not get it into our texts; the frame itself stays as received."""
+    event = Codec(engine=engine, redact=lambda text: text.replace("K3Y", "***")).decode(raw, NOW)
+    assert event == wanted
+    assert event.raw == raw
+
+
+def test_wire_type_of_events_made_by_hand() -> None:
+    """Counters are keyed by the type on the wire."""
+    assert wire_type(PriceUpdate("m", 1.0, 1.0, NOW)) == "price_update"
+    assert wire_type(BotUpdate("b", "e", {})) == "bot_update"
+    assert wire_type(TransactionConfirmed("s", "c", 1)) == "transaction_confirmed"
+    assert [wire_type(e) for e in (Pong(), ServerError(""), InvalidMessage("r"))] == ["pong", "error", "(invalid)"]
+    assert wire_type(UnknownMessage("welcome")) == "welcome"
+
+
+# Engines and imports --------------------------------------------------------------------------------------------------
+
+
+def test_no_such_engine() -> None:
+    """A wrong name is told what there is."""
+    with pytest.raises(ValueError, match='pass "auto", "orjson" or "stdlib"'):
+        Codec(engine="simplejson")
+
+
+def test_without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` does without the extra; asking for it by name says that it is missing."""
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    assert Codec().decode(b'{"type":"pong"}', NOW) == Pong()
+    with pytest.raises(ImportError, match="orjson"):
+        Codec(engine="orjson")
+
+
+def test_importing_the_codec_loads_neither_cattrs_nor_an_engine() -> None:
+    """They take long to import, and are needed only once a client is made."""
+    code = "import sys, allenhark_ws._codec; print({'cattrs', 'orjson'} & set(sys.modules))"
+    shown = run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert shown.strip() == "set()"
+
+
+# Out ------------------------------------------------------------------------------------------------------------------
+
+
+def test_auth_and_ping() -> None:
+    """Exactly the documented keys, compact; every character of a key arrives."""
+    assert encode_auth(Secret("k")) == b'{"type":"auth","apiKey":"k"}'
+    assert encode_ping() == b'{"type":"ping"}'
+    assert json.loads(encode_auth(Secret('q"\\ü€😀'))) == {"type": "auth", "apiKey": 'q"\\ü€😀'}
+
+
+@pytest.mark.parametrize(
+    ("channel", "keys"),
+    [
+        (Bot("bot_abc123"), {"channel": "bot", "botId": "bot_abc123"}),
+        (Price('m"\\\n'), {"channel": "price", "mint": 'm"\\\n'}),
+        (Transactions("\ud800é"), {"channel": "transactions", "wallet": "\ud800é"}),
+    ],
+)
+def test_requests(channel: Channel, keys: dict[str, str]) -> None:
+    """Subscribe and unsubscribe carry exactly the documented keys, in the page's order, whatever the id."""
+    for encode, kind in ((encode_subscribe, "subscribe"), (encode_unsubscribe, "unsubscribe")):
+        text = encode(channel).decode("ascii")
+        assert text == json.dumps({"type": kind, **keys}, separators=(",", ":"))
+
+
+def test_only_channels_can_be_requested() -> None:
+    """The base class names nothing the server knows."""
+    with pytest.raises(TypeError, match="pass Bot, Price or Transactions"):
+        encode_subscribe(Channel())
+
+
+def test_auth_of_a_callable_leaves_no_key_behind() -> None:
+    """A secret that was not asked for its key fails, and no frame on the way holds one."""
+    secret = Secret(lambda: "s3cret-key")
+    with pytest.raises(TypeError, match="current") as caught:
+        encode_auth(secret)
+    frames = list(traceback.walk_tb(caught.value.__traceback__))[1:]
+    assert frames
+    assert not [name for frame, _ in frames for name, value in frame.f_locals.items() if "s3cret-key" in repr(value)]
+
+
+def test_auth_shows_the_key_to_no_frame() -> None:
+    """Whatever exception might pass while the key is encoded, no frame of Python has it in a local variable."""
+    seen: list[tuple[str, str]] = []
+
+    def note(frame: FrameType, _event: str, _argument: object) -> None:
+        if frame.f_code.co_filename != __file__:
+            seen.append((frame.f_code.co_name, repr(frame.f_locals)))
+
+    secret = Secret("s3cret-key")
+    sys.setprofile(note)
+    try:
+        message = encode_auth(secret)
+    finally:
+        sys.setprofile(None)
+    assert b"s3cret-key" in message
+    assert {"encode_auth", "reveal"} <= {name for name, _ in seen}
+    assert not [name for name, shown in seen if "s3cret-key" in shown]
+
+
+def test_every_field_that_does_not_fit_is_named() -> None:
+    """One look at the reason shows all that the server sends otherwise."""
+    raw = b'{"type":"price_update","mint":"m","price":"1","volume":null}'
+    assert CODECS["auto"].decode(raw, NOW) == InvalidMessage(
+        "price_update.price: expected a number, got a string; price_update.volume: expected a number, got null; "
+        "price_update.timestamp: expected an ISO 8601 date and time, got nothing"
+    )

@@ -1,0 +1,664 @@
+"""One connection over loopback, plain and TLS: reading, sending, ending, and everything a peer can do meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import os
+import selectors
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trustme
+from peers import (
+    BINARY,
+    CLOSE,
+    PATIENCE,
+    PING,
+    PONG,
+    TEXT,
+    Clock,
+    Peer,
+    Waiting,
+    close_frame,
+    frame,
+    peer,
+    read_exactly,
+    read_frame,
+    reset,
+    settings,
+    upgrade,
+)
+
+from allenhark_ws._aside import Interrupted
+from allenhark_ws._frames import BinaryMessage
+from allenhark_ws._transport import Batch, Transport
+from allenhark_ws.errors import ConnectionLost
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority of our own."""
+    return trustme.CA()
+
+
+@pytest.fixture(params=["ws", "wss"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """Both kinds of connection."""
+    return str(request.param)
+
+
+Connect = Callable[..., tuple[Peer, Transport]]
+
+
+@pytest.fixture
+def connect(scheme: str, authority: trustme.CA) -> Iterator[Connect]:
+    """Makes a peer that upgrades and then runs a script, and a transport connected to it; both are ended after."""
+    ends: list[tuple[Peer, Transport]] = []
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+
+    def make(script: Callable[[socket.socket], Any], *, behind: bytes = b"", **options: Any) -> tuple[Peer, Transport]:
+        def serve(conn: socket.socket) -> Any:
+            upgrade(conn, behind=behind)
+            return script(conn)
+
+        server_end = peer(serve, context=server if scheme == "wss" else None)
+        server_end.__enter__()
+        arguments = {key: options.pop(key) for key in ("clock", "redact") if key in options}
+        url = f"{scheme}://127.0.0.1:{server_end.port}/"
+        transport = Transport(settings(url=url, ssl_context=client, **options), **arguments)
+        ends.append((server_end, transport))
+        waiting = Waiting()
+        transport.open(waiting, waiting.wake)
+        return server_end, transport
+
+    yield make
+    for server_end, transport in ends:
+        transport.abort()
+        server_end.__exit__(None, None, None)
+
+
+def finish(server: Peer) -> Any:
+    """Wait for the peer's script and give its result."""
+    server.__exit__(None, None, None)
+    return server.results[0]
+
+
+def step(transport: Transport) -> Batch:
+    """Wait as the loop would, write and read once."""
+    if not transport.pending:
+        mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if transport.wants_write else 0)
+        assert Waiting()(transport.sock, mask, time.monotonic() + PATIENCE), "nothing happened"
+    transport.write()
+    return transport.receive()
+
+
+def drive(transport: Transport, count: int | None = None) -> tuple[list[bytes], ConnectionLost | None]:
+    """Go on until so many messages, or the end, have come."""
+    messages: list[bytes] = []
+    while count is None or len(messages) < count:
+        batch = step(transport)
+        messages += batch.messages
+        if batch.end is not None:
+            return messages, batch.end
+    return messages, None
+
+
+def the_end(transport: Transport) -> ConnectionLost:
+    """Go on until the end."""
+    end = drive(transport)[1]
+    assert end is not None
+    assert transport.sock.fileno() == -1
+    assert not transport.pending
+    assert not transport.wants_write
+    assert transport.receive() == Batch()
+    return end
+
+
+def wait_for_close(conn: socket.socket) -> tuple[int, bytes]:
+    """Read frames until a close frame."""
+    while True:
+        opcode, payload = read_frame(conn)
+        if opcode == CLOSE:
+            return opcode, payload
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+def test_messages_both_ways(connect: Connect) -> None:
+    """What one side sends the other receives, small and large, text and binary."""
+    sizes = [1, 125, 126, 65_535, 65_536, 700_000]
+
+    def script(conn: socket.socket) -> list[tuple[int, int]]:
+        conn.sendall(frame(BINARY, b"\xff"))
+        got = []
+        for _ in sizes:
+            opcode, payload = read_frame(conn)
+            got.append((opcode, len(payload)))
+            conn.sendall(frame(TEXT, payload))
+        return got
+
+    server, transport = connect(script)
+    for size in sizes:
+        transport.send(b"x" * size)
+    messages, end = drive(transport, len(sizes) + 1)
+    assert messages == [b"\xff", *(b"x" * size for size in sizes)]
+    assert isinstance(messages[0], BinaryMessage)
+    assert end is None
+    assert finish(server) == [(TEXT, size) for size in sizes]
+
+
+def test_bytes_behind_the_response_head_are_not_lost(connect: Connect) -> None:
+    """Frames that arrive together with the upgrade's response are received, without the socket being readable."""
+    _, transport = connect(lambda conn: conn.recv(1), behind=frame(TEXT, b"early") + frame(TEXT, b"half")[:3])
+    if transport.pending:
+        assert transport.receive().messages == [b"early"]
+    else:
+        assert drive(transport, 1)[0] == [b"early"]
+    assert not transport.pending
+
+
+def test_half_a_frame_waits_for_the_rest(connect: Connect) -> None:
+    """A frame cut anywhere is no message yet; the rest completes it."""
+    data = frame(TEXT, b'{"type":"pong"}')
+
+    def script(conn: socket.socket) -> None:
+        for piece in (data[:1], data[1:2], data[2:9], data[9:]):
+            conn.sendall(piece)
+            assert read_frame(conn) == (TEXT, b"go on")
+
+    server, transport = connect(script)
+    for _ in range(3):
+        assert step_until_read(transport).messages == []
+        transport.send(b"go on")
+    assert drive(transport, 1)[0] == [b'{"type":"pong"}']
+    transport.send(b"go on")
+    finish(server)
+
+
+def step_until_read(transport: Transport) -> Batch:
+    """Wait until the socket is readable with something of the application, and receive it."""
+    before = transport._reader._partial[:]
+    while True:
+        batch = step(transport)
+        if batch != Batch() or transport._reader._partial != before:
+            return batch
+
+
+def test_nothing_to_read_is_an_empty_batch(connect: Connect) -> None:
+    """A read for nothing gives nothing and ends nothing."""
+    _, transport = connect(lambda conn: conn.recv(1))
+    for _ in range(3):
+        assert transport.receive() == Batch()
+    assert transport.backlog == 0
+    assert transport.send_deadline is None
+
+
+def test_decrypted_bytes_are_pending(authority: trustme.CA, connect: Connect, scheme: str) -> None:
+    """What TLS holds decrypted is pending although the socket is not readable: every message comes without new bytes."""
+    payload = b"x" * 15_000  # with its head less than one TLS record
+
+    def script(conn: socket.socket) -> None:
+        for _ in range(20):
+            conn.sendall(frame(TEXT, payload))
+        conn.recv(1)
+
+    _, transport = connect(script)
+    assert drive(transport, 20)[0] == [payload] * 20
+
+
+def test_pings_are_answered(connect: Connect) -> None:
+    """A ping is answered with its payload; of several in one read the latest."""
+
+    def script(conn: socket.socket) -> list[tuple[int, bytes]]:
+        conn.sendall(frame(PING, b"one"))
+        got = [read_frame(conn)]
+        conn.sendall(frame(PING, b"two") + frame(PING, b"three") + frame(TEXT, b"{}"))
+        return [*got, read_frame(conn)]
+
+    server, transport = connect(script)
+    assert drive(transport, 1)[0] == [b"{}"]
+    assert finish(server) == [(PONG, b"one"), (PONG, b"three")]
+
+
+def test_a_flood_of_pings_without_reading_costs_one_frame(connect: Connect) -> None:
+    """A peer that pings and does not read gets one pong queued at a time."""
+    blocked = threading.Event()
+
+    def script(conn: socket.socket) -> None:
+        assert blocked.wait(PATIENCE)
+        conn.sendall(frame(PING, b"p" * 125) * 3000)
+        conn.sendall(frame(TEXT, b"done"))
+        reset(conn)
+
+    server, transport = connect(script)
+    fill(transport)
+    before = transport.backlog
+    blocked.set()
+    drive(transport, 1)
+    assert transport.backlog <= before + 131
+    transport.abort()
+    finish(server)
+
+
+def fill(transport: Transport) -> None:
+    """Send until the kernel takes no more."""
+    for _ in range(1000):
+        transport.send(b"x" * 100_000)
+        if transport.backlog:
+            return
+    pytest.fail(f"the kernel takes everything {transport._open} {transport._broken!r} {transport._close_sent} {transport.sock}")
+
+
+# -- sending ----------------------------------------------------------------------------------------------------------
+
+
+def test_backlog_deadline_and_going_on(connect: Connect) -> None:
+    """What the kernel does not take is queued, has a deadline, and goes when the peer reads on."""
+    may_read = threading.Event()
+
+    def script(conn: socket.socket) -> int:
+        assert may_read.wait(PATIENCE)
+        conn.sendall(frame(TEXT, b"reading"))
+        count = 0
+        while read_frame(conn)[1] != b"last":
+            count += 1
+        conn.sendall(frame(TEXT, b"got it"))
+        return count
+
+    clock = Clock()
+    server, transport = connect(script, clock=clock, send_timeout=7.0)
+    fill(transport)
+    assert transport.wants_write
+    assert transport.send_deadline == clock.now + 7
+    clock.now += 1
+    transport.send(b"last")
+    assert transport.send_deadline == clock.now + 6
+    may_read.set()
+    assert drive(transport, 2)[0] == [b"reading", b"got it"]
+    assert transport.backlog == 0
+    assert transport.send_deadline is None
+    assert not transport.wants_write
+    assert finish(server) >= 1
+
+
+def test_expired_output_breaks_the_connection(connect: Connect) -> None:
+    """When the send deadline passed, the connection is broken; what can still be read is."""
+    hold = threading.Event()
+
+    def script(conn: socket.socket) -> None:
+        conn.sendall(frame(TEXT, b"still there"))
+        assert hold.wait(PATIENCE)
+
+    server, transport = connect(script, send_timeout=3.0)
+    assert Waiting()(transport.sock, selectors.EVENT_READ, time.monotonic() + PATIENCE)
+    assert drive(transport, 1)[0] == [b"still there"]
+    fill(transport)
+    transport.expire()
+    assert transport.pending
+    assert transport.backlog == 0
+    transport.send(b"too late")
+    assert transport.backlog == 0
+    end = the_end(transport)
+    assert end.code == 1006
+    assert "not sent within 3 s" in end.reason
+    hold.set()
+    finish(server)
+
+
+def test_a_flooding_peer_cannot_keep_a_broken_connection(connect: Connect) -> None:
+    """Reading on after a broken write is bounded."""
+    hold = threading.Event()
+
+    def script(conn: socket.socket) -> None:
+        data = frame(TEXT, b"y" * 100) * 1000
+        while not hold.is_set():
+            try:
+                conn.sendall(data)
+            except OSError:
+                return
+
+    server, transport = connect(script, max_message_size=125)
+    transport.expire()
+    messages, end = drive(transport)
+    hold.set()
+    assert end is not None
+    assert "not sent" in end.reason
+    assert sum(map(len, messages)) < 3_000_000
+    finish(server)
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "reason", "answer"),
+    [
+        (close_frame(4001, b"so long"), 4001, "so long", struct.pack("!H", 4001)),
+        (close_frame(1000), 1000, "", struct.pack("!H", 1000)),
+        (frame(CLOSE), 1005, "", b""),
+    ],
+)
+def test_close_frames_are_reported_and_echoed(
+    connect: Connect, data: bytes, code: int, reason: str, answer: bytes
+) -> None:
+    """The server's close code and reason are reported, messages before it kept, and the close is answered once."""
+
+    def script(conn: socket.socket) -> tuple[tuple[int, bytes], bytes]:
+        conn.sendall(frame(TEXT, b"before") + data + frame(TEXT, b"after"))
+        return read_frame(conn), conn.recv(1)
+
+    server, transport = connect(script)
+    messages, end = drive(transport)
+    assert messages == [b"before"]
+    assert end is not None
+    assert (end.code, end.close_reason) == (code, reason)
+    assert finish(server) == ((CLOSE, answer), b"")
+
+
+def test_the_close_reason_is_redacted(connect: Connect) -> None:
+    """Whatever echoes the key in a close reason is redacted, in the text of the error too."""
+    _, transport = connect(
+        lambda conn: conn.sendall(close_frame(1008, b"bad key sesame")),
+        redact=lambda text: text.replace("sesame", "***"),
+    )
+    end = the_end(transport)
+    assert end.close_reason == "bad key ***"
+    assert "sesame" not in str(end)
+
+
+def test_end_of_file_without_close_frame(connect: Connect) -> None:
+    """A connection that just ends is 1006."""
+    _, transport = connect(lambda conn: conn.sendall(frame(TEXT, b"bye")))
+    messages, end = drive(transport)
+    assert messages == [b"bye"]
+    assert end is not None
+    assert end.code == 1006
+    assert "without a close frame" in end.reason
+
+
+def test_reset(connect: Connect) -> None:
+    """A reset is 1006 and has the system's error as cause, without its frames."""
+    _, transport = connect(reset)
+    end = the_end(transport)
+    assert end.code == 1006
+    assert isinstance(end.__cause__, OSError)
+    assert end.__cause__.__traceback__ is None
+    assert "broke" in end.reason
+
+
+def test_close_code_is_seen_although_a_reset_follows_and_our_send_failed_first(connect: Connect) -> None:
+    """A close frame that reached this machine is reported even when writing failed before it was read."""
+    gone = threading.Event()
+
+    def script(conn: socket.socket) -> None:
+        conn.sendall(frame(TEXT, b"x" * 90_000) + close_frame(4008, b"busy"))
+        reset(conn)
+        gone.set()
+
+    server, transport = connect(script)
+    assert gone.wait(PATIENCE)
+    finish(server)
+    transport.send(b"one")
+    transport.send(b"two")
+    assert transport.pending
+    messages, end = drive(transport)
+    assert messages == [b"x" * 90_000]
+    assert end is not None
+    assert (end.code, end.close_reason) == (4008, "busy")
+
+
+def test_a_failed_send_is_reported_by_receive(connect: Connect) -> None:
+    """Writing to a connection that is gone does not raise; the next reads tell."""
+    gone = threading.Event()
+
+    def script(conn: socket.socket) -> None:
+        reset(conn)
+        gone.set()
+
+    server, transport = connect(script)
+    assert gone.wait(PATIENCE)
+    finish(server)
+    transport.send(b"one")
+    transport.send(b"two")
+    assert transport.pending
+    end = the_end(transport)
+    assert end.code == 1006
+    assert "sending failed" in end.reason
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(3), 1002),
+        (frame(TEXT, b"\xff\xff"), 1007),
+        (b"\x81\x7f" + struct.pack("!Q", 1 << 40) + b"x" * 50_000, 1009),
+    ],
+)
+def test_violations_close_with_their_code(connect: Connect, data: bytes, code: int) -> None:
+    """A violation is answered with its close code, which arrives although input was left unread."""
+
+    def script(conn: socket.socket) -> tuple[int, bytes]:
+        conn.sendall(frame(TEXT, b"before") + data)
+        return wait_for_close(conn)
+
+    server, transport = connect(script)
+    messages, end = drive(transport)
+    assert messages == [b"before"]
+    assert end is not None
+    assert end.code == 1006
+    assert "broke the WebSocket protocol" in end.reason
+    assert finish(server) == (CLOSE, struct.pack("!H", code))
+
+
+def test_after_the_end_everything_is_a_no_op(connect: Connect) -> None:
+    """Once over, every verb does nothing."""
+    waiting = Waiting()
+    _, transport = connect(lambda conn: conn.sendall(frame(CLOSE)))
+    the_end(transport)
+    transport.send(b"x")
+    transport.write()
+    transport.expire()
+    transport.abort(1000)
+    transport.close(1000, "", waiting, time.monotonic() + PATIENCE)
+    assert transport.receive() == Batch()
+    assert (transport.pending, transport.wants_write, transport.backlog, transport.send_deadline) == (
+        False,
+        False,
+        0,
+        None,
+    )
+    assert waiting.sockets == []
+
+
+def test_a_transport_that_was_not_opened() -> None:
+    """Before `open` there is no socket and nothing to do."""
+    transport = Transport(settings())
+    with pytest.raises(RuntimeError, match="not opened"):
+        _ = transport.sock
+    transport.abort(1000)
+    transport.disown()
+    assert transport.receive() == Batch()
+
+
+# -- our own close ----------------------------------------------------------------------------------------------------
+
+
+def closing(transport: Transport, wait: Any = None, seconds: float = PATIENCE) -> None:
+    """Close with a deadline on the real clock."""
+    transport.close(1000, "done", wait or Waiting(), time.monotonic() + seconds)
+    assert transport.sock.fileno() == -1
+
+
+def test_close_makes_the_handshake(connect: Connect) -> None:
+    """Our close frame carries code and reason; what arrives before the answer is discarded."""
+
+    def script(conn: socket.socket) -> tuple[int, bytes]:
+        conn.sendall(frame(TEXT, b"late") * 100)
+        got = wait_for_close(conn)
+        conn.sendall(frame(TEXT, b"later") + close_frame(1000))
+        assert conn.recv(1) == b""
+        return got
+
+    server, transport = connect(script)
+    closing(transport)
+    assert finish(server) == (CLOSE, struct.pack("!H", 1000) + b"done")
+
+
+def test_close_sends_what_is_queued_first(connect: Connect) -> None:
+    """Queued messages go out before the close frame."""
+    blocked = threading.Event()
+
+    def script(conn: socket.socket) -> int:
+        assert blocked.wait(PATIENCE)
+        count = 0
+        while read_frame(conn)[0] != CLOSE:
+            count += 1
+        conn.sendall(close_frame(1000))
+        return count
+
+    server, transport = connect(script)
+    fill(transport)
+    blocked.set()
+    closing(transport)
+    assert finish(server) >= 1
+
+
+def test_close_cuts_the_reason_to_fit(connect: Connect) -> None:
+    """A reason longer than a close frame holds is cut between characters."""
+    server, transport = connect(wait_for_close)
+    transport.close(1001, "ä" * 100, Waiting(), time.monotonic() + PATIENCE)
+    assert finish(server) == (CLOSE, struct.pack("!H", 1001) + "ä".encode() * 61)
+
+
+def test_close_ends_with_the_connection(connect: Connect) -> None:
+    """A peer that closes the connection instead of answering ends the wait."""
+    server, transport = connect(reset)
+    closing(transport)
+    finish(server)
+
+
+def test_close_against_a_mute_peer_ends_at_the_deadline(connect: Connect) -> None:
+    """A peer that says nothing costs no more than the deadline."""
+    clock, hold = Clock(), threading.Event()
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        assert mask == selectors.EVENT_READ
+        clock.now += 1
+        return False
+
+    server, transport = connect(lambda conn: hold.wait(PATIENCE), clock=clock)
+    transport.close(1000, "", wait, clock.now + 5)
+    assert transport.sock.fileno() == -1
+    hold.set()
+    finish(server)
+
+
+def test_close_against_a_dripping_peer_ends_at_the_deadline(connect: Connect) -> None:
+    """A peer that sends a byte now and then costs no more than the deadline."""
+    clock, waiting = Clock(), Waiting()
+    drip = threading.Semaphore(0)
+
+    def script(conn: socket.socket) -> None:
+        conn.sendall(frame(TEXT, b"x" * 1000)[:4])
+        while drip.acquire(timeout=PATIENCE):
+            try:
+                conn.sendall(b"x")
+            except OSError:
+                return
+
+    server, transport = connect(script, clock=clock)
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        clock.now += 1
+        drip.release()
+        return waiting(sock, mask, time.monotonic() + PATIENCE)
+
+    transport.close(1000, "", wait, clock.now + 5)
+    assert transport.sock.fileno() == -1
+    drip.release(3)
+    finish(server)
+
+
+def test_close_against_a_flooding_peer_is_bounded(connect: Connect) -> None:
+    """A peer that sends without end is left after so many bytes, clock or no clock."""
+
+    def script(conn: socket.socket) -> int:
+        data, sent = frame(TEXT, b"y" * 1000) * 64, 0
+        while True:
+            try:
+                conn.sendall(data)
+            except OSError:
+                return sent
+            sent += len(data)
+
+    server, transport = connect(script, clock=Clock())
+    closing_time = 1e9
+    transport.close(1000, "", Waiting(), closing_time)
+    assert transport.sock.fileno() == -1
+    assert finish(server) > 16_000_000
+
+
+def test_close_lets_no_interruption_out(connect: Connect) -> None:
+    """A waiter that interrupts ends the closing handshake, quietly."""
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        raise Interrupted
+
+    hold = threading.Event()
+    server, transport = connect(lambda conn: hold.wait(PATIENCE))
+    closing(transport, wait)
+    hold.set()
+    finish(server)
+
+
+def test_abort_with_and_without_a_code(connect: Connect) -> None:
+    """Aborting releases the socket at once; with a code a close frame is tried."""
+    server, transport = connect(wait_for_close)
+    transport.abort(1001)
+    transport.abort()
+    assert transport.sock.fileno() == -1
+    assert finish(server) == (CLOSE, struct.pack("!H", 1001))
+
+    server, transport = connect(lambda conn: conn.recv(1))
+    transport.abort()
+    assert finish(server) == b""
+
+
+def test_disown_leaves_the_connection_alone(connect: Connect) -> None:
+    """Giving up a copy of the descriptor sends nothing: the connection goes on through another copy."""
+
+    def script(conn: socket.socket) -> bytes:
+        conn.settimeout(PATIENCE)
+        return read_exactly(conn, 5) if not isinstance(conn, ssl.SSLSocket) else conn.recv(1)
+
+    server, transport = connect(script)
+    copy = os.dup(transport.sock.fileno())
+    transport.disown()
+    transport.disown()
+    assert transport.sock.fileno() == -1
+    assert not transport.pending
+    assert transport.receive() == Batch()
+    transport.send(b"nothing")
+    transport.abort(1000)
+    with socket.socket(fileno=copy) as other:
+        if other.family and server._context is None:
+            other.sendall(b"alive")
+    assert finish(server) == (b"alive" if server._context is None else b"")
+
+
+def test_nothing_leaks(connect: Connect) -> None:
+    """No socket is left to the garbage collector (a ResourceWarning would fail the test)."""
+    server, transport = connect(lambda conn: conn.recv(1))
+    transport.abort()
+    finish(server)
+    del transport
+    gc.collect()
