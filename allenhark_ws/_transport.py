@@ -256,10 +256,10 @@ class Transport:
         if not self._open:
             return Batch()
         self._look_again = False
+        was_broken = self._broken is not None
         data = self._read()
         if data is None:
-            lost = self._finish_broken() if self._broken is not None else None
-            return Batch(end=lost)
+            return Batch(end=self._finish_broken() if was_broken else None)
         if not data:
             return Batch(end=self._finish_broken())
         return self._parse(data)

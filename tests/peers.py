@@ -183,6 +183,7 @@ class Peer:
             for script in self._scripts:
                 conn, _ = self.listener.accept()
                 conn.settimeout(PATIENCE)
+                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reset must not overtake what was sent
                 self.results.append(self._serve(conn, script))
         except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
             self.error = error

@@ -132,7 +132,6 @@ HOSTILE = [
     b"[" * 900 + b"]" * 900,
     b'{"type":"price_update","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     b'{"type":"bot_update","botId":"b","event":"e","data":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_001,
-    b'{"type":"bot_update","botId":"b","event":"e","data":' + b'{"a":' * 400 + b"1" + b"}" * 401,
     b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":' + b"9" * 10_000 + b"}",
     b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":1}' + b" " * 500 + b"x",
 ]
@@ -165,6 +164,15 @@ def test_reasons_never_quote_the_frame() -> None:
         marked = line["raw"].replace("2024-01-15", "s3cret-key").replace("EPjF", "s3cret-key").encode()
         event = CODECS["auto"].decode(marked, NOW)
         assert not (isinstance(event, InvalidMessage) and "s3cret-key" in event.reason)
+
+
+@pytest.mark.parametrize("depth", [10, 150, 195, 197, 198, 199, 205])
+def test_deep_but_readable_data_are_the_same_by_every_engine(depth: int) -> None:
+    """Around the depth at which the fast engine is no longer asked nothing changes."""
+    raw = b'{"type":"bot_update","botId":"b","event":"e","data":%b1%b}' % (b'{"a":' * depth, b"}" * depth)
+    stdlib, orjson = (CODECS[name].decode(raw, NOW) for name in FLOAT_CODECS)
+    assert isinstance(stdlib, BotUpdate)
+    assert json.dumps(plain(stdlib.data)) == json.dumps(plain(orjson.data))  # type: ignore[union-attr]
 
 
 ATOMS = [

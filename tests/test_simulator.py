@@ -6,8 +6,8 @@ and writes an SSLSocket from two threads, which loses the upgrade request now an
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import socket
 import ssl
 import struct
@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ from allenhark_ws.errors import ConfigurationError
 from allenhark_ws.testing import Simulator
 from allenhark_ws.testing._conversation import Conversation, Manners
 from allenhark_ws.testing._feed import Feed
-from allenhark_ws.testing._server import Listener
+from allenhark_ws.testing._journal import Journal
+from allenhark_ws.testing._server import Listener, Server
+from allenhark_ws.testing._thread import LoopThread
 
 AUTH = {"type": "auth", "apiKey": "test-key"}
 PING = {"type": "ping"}
@@ -36,6 +39,7 @@ BOT = {"type": "subscribe", "channel": "bot", "botId": "B"}
 WALLET = {"type": "subscribe", "channel": "transactions", "wallet": "W"}
 UPDATE = {"type": "price_update", "mint": "M", "price": 1.5, "volume": 2, "timestamp": "2024-01-15T10:30:00Z"}
 AT = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
+DESCRIPTORS = Path("/proc/self/fd")
 NEVER = 0.1
 """Seconds to wait for what must not happen."""
 
@@ -70,7 +74,24 @@ def connect() -> Iterator[Connect]:
 
     yield make
     for client in sockets:
-        client.shutdown()
+        hang_up(client)
+
+
+def hang_up(client: WebSocket) -> None:
+    """Close the client's socket without a close frame; a second time does nothing."""
+    client.shutdown()  # type: ignore[no-untyped-call]
+
+
+def socket_of(client: WebSocket) -> socket.socket:
+    """The client's socket, an SSLSocket with TLS."""
+    assert client.sock is not None
+    return client.sock
+
+
+def read_all(client: WebSocket) -> None:
+    """Read to the end, below TLS: the ssl module before CPython 3.13 takes a reset for an end of data."""
+    while socket.socket.recv(socket_of(client), 65536):
+        pass
 
 
 def port_of(simulator: Simulator) -> int:
@@ -102,14 +123,19 @@ def never(simulator: Simulator, predicate: Callable[[], object]) -> None:
         simulator.wait_for(predicate, NEVER)
 
 
+def simulator_threads() -> list[threading.Thread]:
+    """The simulators' threads that are alive."""
+    return [thread for thread in threading.enumerate() if "allenhark simulator" in thread.name]
+
+
 def fails_to_connect(simulator: Simulator) -> bool:
     """Whether a new TCP connection is cut before anything is answered."""
-    with tcp(simulator) as client:
-        try:
+    try:
+        with tcp(simulator) as client:
             client.sendall(b"GET /v1/ws HTTP/1.1\r\n\r\n")
             return client.recv(1) == b""
-        except ConnectionError:
-            return True
+    except ConnectionError:
+        return True
 
 
 # --- the protocol ----------------------------------------------------------------------------------------------------
@@ -156,7 +182,7 @@ def test_subscriptions_are_those_of_live_connections(sim: Simulator, connect: Co
     sim.wait_for(lambda: sim.subscriptions == {Price("M"), Bot("B"), Transactions("W")})
     settled(sim, first, {**BOT, "type": "unsubscribe"})
     assert sim.subscriptions == {Price("M"), Transactions("W")}
-    second.shutdown()
+    hang_up(second)
     sim.wait_for(lambda: sim.connections == 1)
     assert sim.subscriptions == {Price("M")}
 
@@ -180,7 +206,7 @@ def test_other_paths_are_not_found(sim: Simulator) -> None:
     with pytest.raises(WebSocketBadStatusException) as caught:
         create_connection(sim.url + "/other", timeout=5)
     assert caught.value.status_code == 404
-    create_connection(sim.url + "?a=b", timeout=5).shutdown()
+    hang_up(create_connection(sim.url + "?a=b", timeout=5))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +273,7 @@ def test_publish_reaches_the_subscribers_of_the_channel_alone(either: Simulator,
     subscribe = {"M": PRICE, "B": BOT, "W": WALLET}
     clients = {name: connect(either, AUTH, message) for name, message in subscribe.items()}
     either.wait_for(lambda: len(either.subscriptions) == 3)
-    messages = {
+    messages: dict[str, dict[str, Any]] = {
         "M": UPDATE,
         "B": {"type": "bot_update", "botId": "B", "event": "started", "data": {}},
         "W": {"type": "transaction_confirmed", "signature": "s", "status": "confirmed", "slot": 1, "wallet": "W"},
@@ -416,9 +442,7 @@ def test_reset_cuts_every_connection_with_rst(either: Simulator, connect: Connec
     either.reset()
     assert either.connections == 0
     with pytest.raises(ConnectionResetError):
-        # Below TLS, since the ssl module before CPython 3.13 takes the reset for an end of data.
-        while socket.socket.recv(client.sock, 65536):
-            pass
+        read_all(client)
 
 
 def test_reset_cuts_connections_before_the_upgrade(sim: Simulator, connect: Connect) -> None:
@@ -535,7 +559,7 @@ def test_delay_holds_messages_back_until_switched_off(sim: Simulator, connect: C
     assert [sim.send_raw("1"), sim.send_raw("2")] == [1, 1]
     client.settimeout(NEVER)
     with pytest.raises(TimeoutError):
-        client.sock.recv(1)
+        socket_of(client).recv(1)
     client.settimeout(5)
     sim.delay(0)
     sim.send_raw("3")
@@ -585,7 +609,7 @@ def test_feed_pauses_without_subscribers(connect: Connect) -> None:
             prices.append(message["price"])
         client.settimeout(NEVER)
         with pytest.raises(TimeoutError):
-            client.sock.recv(1)
+            socket_of(client).recv(1)
         client.settimeout(5)
         settled(sim, client, PRICE)
         prices.append(receive(client)["price"])
@@ -603,7 +627,7 @@ def test_feed_skips_a_client_that_does_not_read(connect: Connect) -> None:
         assert well.recv() == blob
         settled(sim, deaf, PRICE)
         settled(sim, well, PRICE)
-        prices = [receive(well)["price"] for _ in range(3)]
+        prices = [receive(well)["price"] for _ in range(2)]
         assert deaf.recv() == blob
         assert receive(deaf)["price"] not in prices
 
@@ -675,9 +699,9 @@ def test_a_given_port_is_used_and_a_taken_one_refused() -> None:
     """The second simulator on a port fails with the system's error and leaves nothing behind."""
     with Simulator() as sim:
         rival = Simulator(port=port_of(sim))
-        with pytest.raises(OSError, match="in use|10048"):
+        with pytest.raises(OSError, match=r"in use|10048"):
             rival.start()
-        assert threading.active_count() == 2
+        assert len(simulator_threads()) == 1
     with rival:
         assert port_of(rival) == port_of(sim)
 
@@ -695,25 +719,62 @@ def test_an_interrupted_start_leaves_nothing() -> None:
     sim = _Interrupted()
     with pytest.raises(KeyboardInterrupt):
         sim.start()
-    assert threading.active_count() == 1
+    assert simulator_threads() == []
     with pytest.raises(RuntimeError):
         sim.reset()
     with Simulator(port=port_of(sim)):
         pass
 
 
+def test_a_thread_that_does_not_answer_is_reported() -> None:
+    """A call is cancelled after its time, and `stop` cancels what still runs; a TimeoutError of its own passes."""
+    thread, cancelled = LoopThread("allenhark simulator, none"), threading.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def fail() -> None:
+        raise TimeoutError("own")
+
+    async def leave_behind() -> asyncio.Task[None]:
+        task = asyncio.ensure_future(hang())
+        await asyncio.sleep(0)
+        return task
+
+    with pytest.raises(RuntimeError, match=r"0\.01 s"):
+        thread.call(hang(), 0.01)
+    assert cancelled.wait(5)
+    with pytest.raises(TimeoutError, match="own"):
+        thread.call(fail(), 5)
+    task = thread.call(leave_behind(), 5)
+    thread.stop(5)
+    assert task.cancelled()
+    assert simulator_threads() == []
+
+
+def test_a_server_that_never_opened_shuts_quietly() -> None:
+    """There is nothing to close but the listener, which its maker closes."""
+    thread = LoopThread("allenhark simulator, none")
+    with Listener(0) as listener:
+        thread.call(Server(listener, Manners(frozenset()), Journal(), None).shut(), 5)
+    thread.stop(5)
+
+
 def test_the_thread_is_a_daemon_with_a_telling_name(sim: Simulator) -> None:
     """There is one, and it does not hold up the interpreter's exit."""
-    threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    assert [(thread.name, thread.daemon) for thread in threads] == [(f"allenhark simulator on port {port_of(sim)}", True)]
+    name = f"allenhark simulator on port {port_of(sim)}"
+    assert [(thread.name, thread.daemon) for thread in simulator_threads()] == [(name, True)]
 
 
 def open_files() -> int:
     """How many file descriptors this process has."""
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in DESCRIPTORS.iterdir())
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts file descriptors the Linux way")
+@pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="counts file descriptors the Linux way")
 @pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
 def test_cycles_leave_no_thread_and_no_descriptor(tls: bool, connect: Connect) -> None:
     """Whatever state the clients are in when it stops: ready, silent, in mid-upgrade or in mid-handshake, stalled."""
@@ -728,9 +789,10 @@ def test_cycles_leave_no_thread_and_no_descriptor(tls: bool, connect: Connect) -
             sim.wait_for(lambda sim=sim: sim.received)  # type: ignore[misc]
             if cycle % 2:
                 sim.stall()
-        for ours in (silent, half, client):
-            ours.close() if isinstance(ours, socket.socket) else ours.shutdown()
-        assert threading.active_count() == 1
+        silent.close()
+        half.close()
+        hang_up(client)
+        assert simulator_threads() == []
         assert open_files() == before
 
 
@@ -743,8 +805,8 @@ def test_it_runs_quietly(sim: Simulator, connect: Connect, capfd: pytest.Capture
         client.sendall(b"GET /v1/ws HTTP/1.1\r\n")
     lost = connect(sim, AUTH)
     sim.wait_for(lambda: sim.connections == 1)
-    lost.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    lost.shutdown()
+    socket_of(lost).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    hang_up(lost)
     sim.wait_for(lambda: sim.connections == 0)
     sim.refuse()
     assert fails_to_connect(sim)
@@ -752,7 +814,9 @@ def test_it_runs_quietly(sim: Simulator, connect: Connect, capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("arguments", [{"api_keys": "key"}, {"api_keys": ()}, {"api_keys": [1]}, {"port": -1}, {"port": "1"}])
+@pytest.mark.parametrize(
+    "arguments", [{"api_keys": "key"}, {"api_keys": ()}, {"api_keys": [1]}, {"port": -1}, {"port": "1"}]
+)
 def test_wrong_arguments_are_refused(arguments: dict[str, Any]) -> None:
     """A key given as plain text would count as its letters, for one."""
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):

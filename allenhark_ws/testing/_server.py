@@ -57,7 +57,7 @@ _MAX_QUEUE: Final = 2**31
 """Frames; never reached, since flow control of the package's own would resume what `Server.stall` has paused."""
 _CLOSE_TIMEOUT: Final = 2.0
 """Seconds for the client to answer a close frame before its connection is cut."""
-_GRACE: Final = 0.5
+_GRACE: Final = 0.3
 """The same when the whole server goes down."""
 _FEED_TICK: Final = 0.05
 """Seconds between looks at what the feed has to say."""

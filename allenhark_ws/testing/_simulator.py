@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
+    from typing_extensions import Self
+
 __all__ = ["Simulator"]
 
 _T = TypeVar("_T")
 
 _ANSWER_TIMEOUT: Final = 10.0
 """Seconds to wait for the server's thread; every operation takes milliseconds, `stop` up to two seconds."""
-_CHANNEL_OF: Final = {"bot_update": "bot", "price_update": "price"}
+_CHANNEL_OF: Final = {"bot_update": "bot", "price_update": "price", "transaction_confirmed": "transactions"}
 
 
 class Simulator:
@@ -75,7 +77,7 @@ class Simulator:
         self._lock = threading.RLock()
         self._running: tuple[LoopThread, Server] | None = None
 
-    def start(self) -> Simulator:
+    def start(self) -> Self:
         """Begin to serve, and return the simulator; does nothing when it runs already.
 
         Raises:
@@ -112,7 +114,7 @@ class Simulator:
             finally:
                 thread.stop(_ANSWER_TIMEOUT)
 
-    def __enter__(self) -> Simulator:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -326,17 +328,17 @@ def _everybody(_conversation: Conversation) -> bool:
     return True
 
 
-def _audience(message: dict[str, Any]) -> Callable[[Conversation], bool]:
+def _audience(message: object) -> Callable[[Conversation], bool]:
     """Which connections a data message is for."""
     kind = message.get("type") if isinstance(message, dict) else None
-    if kind == "transaction_confirmed" and "wallet" not in message:
-        return _watches_any_wallet
-    name = "transactions" if kind == "transaction_confirmed" else _CHANNEL_OF.get(str(kind))
-    if name is None:
+    name = _CHANNEL_OF.get(str(kind))
+    if name is None or not isinstance(message, dict):
         raise ValueError(
             "publish() takes a bot_update, price_update or transaction_confirmed: use send_raw() for anything else"
         )
     key, make = CHANNEL_KEYS[name]
+    if name == "transactions" and key not in message:
+        return _watches_any_wallet
     identifier = message.get(key)
     if not isinstance(identifier, str) or not identifier.strip():
         raise ValueError(f"publish() needs a {key} in a {kind}: use send_raw() to send it without")
@@ -348,13 +350,14 @@ def _watches_any_wallet(conversation: Conversation) -> bool:
     return any(isinstance(channel, Transactions) for channel in conversation.subscriptions)
 
 
-def _checked_keys(api_keys: Collection[str]) -> tuple[str, ...]:
-    if isinstance(api_keys, (str, bytes)) or not api_keys or not all(isinstance(k, str) and k for k in api_keys):
+def _checked_keys(api_keys: Collection[object]) -> tuple[str, ...]:
+    keys = tuple(key for key in api_keys if isinstance(key, str) and key)
+    if isinstance(api_keys, str) or not keys or len(keys) != len(api_keys):
         raise ConfigurationError('Simulator(api_keys=…) takes at least one key, in a tuple: ("test-key",)')
-    return tuple(api_keys)
+    return keys
 
 
-def _checked_port(port: int) -> int:
+def _checked_port(port: object) -> int:
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise ConfigurationError(f"Simulator(port=…) takes 0 (any free one) or a port up to 65535, got {port!r}")
     return port

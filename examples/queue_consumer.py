@@ -1,0 +1,51 @@
+"""Workers that block on a queue: each event goes to exactly one of them.
+
+    ALLENHARK_API_KEY=… python examples/queue_consumer.py --seconds 10 --workers 3 bot_abc123
+
+A stream is the reading half of `queue.Queue`, so a pool of threads can share it.  ``overflow="block"`` means that no
+trade is dropped when the workers fall behind; the socket waits for them instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+
+from allenhark_ws import Bot, Client, Stream, TradeExecuted
+
+
+def work(name: str, stream: Stream, totals: dict[str, float]) -> None:
+    """Take trades until the stream ends."""
+    for update in stream:
+        if isinstance(update.data, TradeExecuted):
+            totals[name] = totals.get(name, 0.0) + update.data.profit
+            print(f"{name}: {update.bot_id} made {update.data.profit:+.6f} in {update.data.signature[:8]}…")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bots", nargs="+", help="bot ids")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to run")
+    parser.add_argument("--workers", type=int, default=2, help="how many threads share the queue")
+    arguments = parser.parse_args()
+
+    totals: dict[str, float] = {}
+    with Client() as client:
+        stream = client.stream(*map(Bot, arguments.bots), maxsize=1000, overflow="block")
+        workers = [
+            threading.Thread(target=work, args=(f"worker-{number}", stream, totals))
+            for number in range(1, arguments.workers + 1)
+        ]
+        for worker in workers:
+            worker.start()
+
+        threading.Event().wait(arguments.seconds)  # whatever the main thread has to do meanwhile
+
+    # Leaving the block closed the client; the workers' loops end once the stream is drained.
+    for worker in workers:
+        worker.join()
+    print(f"total profit seen by the workers: {sum(totals.values()):+.6f}")
+
+
+if __name__ == "__main__":
+    main()

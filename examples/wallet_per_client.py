@@ -1,0 +1,35 @@
+"""Several wallets, told apart: one client per wallet.
+
+    ALLENHARK_API_KEY=… python examples/wallet_per_client.py --seconds 10 WALLET1 WALLET2
+
+The server's ``transaction_confirmed`` does not say whose transaction it is.  With several wallets on one connection each
+confirmation goes to all of their consumers and its `channel` is None; with one wallet per client the wallet is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from contextlib import ExitStack
+
+from allenhark_ws import Client, TransactionConfirmed, Transactions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("wallets", nargs="+", help="wallet addresses")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to run")
+    arguments = parser.parse_args()
+
+    def show(event: TransactionConfirmed) -> None:
+        print(f"{event.channel.wallet}: {event.signature[:8]}… {event.status} in slot {event.slot}")
+
+    with ExitStack() as stack:
+        for wallet in arguments.wallets:
+            client = stack.enter_context(Client())
+            client.subscribe(Transactions(wallet), callback=show)
+        threading.Event().wait(arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Stand-ins that more than one test file uses: a clock that moves when told, settings, and messages off the wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from allenhark_ws._codec import Codec
+from allenhark_ws._loop import Clock
+from allenhark_ws._session import Instant
+from allenhark_ws.config import Backoff, Secret, Settings
+from allenhark_ws.events import DataEvent, ServerEvent
+
+START = Instant(1000.0, datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc))
+"""When a `FakeClock` begins."""
+
+
+class FakeClock(Clock):
+    """Both clocks, standing still until `advance`."""
+
+    def __init__(self, start: Instant = START) -> None:
+        self._now = start
+
+    def now(self) -> Instant:
+        """The moment."""
+        return self._now
+
+    def advance(self, seconds: float) -> Instant:
+        """Let both clocks move on; the new moment."""
+        self._now = Instant(self._now.mono + seconds, self._now.wall + timedelta(seconds=seconds))
+        return self._now
+
+    def set_wall(self, wall: datetime) -> None:
+        """Turn the wall clock alone, as an administrator or NTP may."""
+        self._now = Instant(self._now.mono, wall)
+
+
+class Dice:
+    """Jitter that is known beforehand: every draw gives `value`, and is counted."""
+
+    def __init__(self, value: float = 1.0) -> None:
+        self.value = value
+        self.draws = 0
+
+    def __call__(self) -> float:
+        """One draw."""
+        self.draws += 1
+        return self.value
+
+
+def settings(**changes: Any) -> Settings:
+    """Client settings with the defaults of `Client`, but for the changes; the URL is loopback."""
+    values: dict[str, Any] = {
+        "api_key": Secret("test-key"),
+        "allow_insecure": False,
+        "url": "ws://127.0.0.1:1/",
+        "heartbeat_interval": 30.0,
+        "pong_timeout": 10.0,
+        "connect_timeout": 10.0,
+        "send_timeout": 10.0,
+        "backoff": Backoff(),
+        "decimal": False,
+        "callback_buffer": 10_000,
+        "callback_overflow": "drop_oldest",
+        "inline_callbacks": False,
+        "max_send_rate": None,
+        "ssl_context": None,
+        "proxy": None,
+        "headers": None,
+        "max_message_size": 1_048_576,
+    }
+    return Settings(**(values | changes))
+
+
+def off_the_wire(
+    message: object, at: datetime = START.wall, redact: Callable[[str], str] = str
+) -> DataEvent | ServerEvent:
+    """The event that a message becomes when it is received; `bytes` are taken as the frame itself."""
+    raw = message if isinstance(message, bytes) else json.dumps(message).encode()
+    return Codec(redact=redact).decode(raw, at, None)

@@ -1,0 +1,364 @@
+"""The shape of the package, proved on its source: who may import whom, and what nobody may do.
+
+`ROWS` is the one table to edit when a module is added.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from types import FunctionType
+from typing import Final, NamedTuple
+
+import pytest
+
+import allenhark_ws
+
+ROOT: Final = Path(__file__).parents[1]
+PACKAGE: Final = ROOT / "allenhark_ws"
+
+PUBLIC: Final = "__init__"
+"""The package itself, as a module of the table."""
+
+ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
+    (frozenset({"testing", "cli", "notebook", "recording"}),),
+    (frozenset({PUBLIC}),),
+    (frozenset({"client"}),),
+    (frozenset({"streams", "_dispatch", "_loop"}),),
+    (
+        frozenset({"_session", "_link", "_verdict"}),
+        frozenset({"_transport", "_connect", "_guard", "_frames", "_proxy", "_aside"}),
+        frozenset({"_router", "_routes", "_wanted"}),
+        frozenset({"_wakeup"}),
+    ),
+    (
+        frozenset({"_codec"}),
+        frozenset({"_backoff"}),
+        frozenset({"_counters"}),
+        frozenset({"_queue"}),
+        frozenset({"_redact"}),
+    ),
+    (frozenset({"config", "events", "errors", "channels", "stats", "state"}),),
+    (frozenset({"_frozen"}), frozenset({"_json"}), frozenset({"_process"})),
+)
+"""Top-level modules and subpackages, the highest row first.
+
+A module may import every lower row and, without going round in a circle, its own group; not another group of its row.
+The first row stands around the client: it may import the package itself and its own row, nothing below.
+"""
+
+LATE: Final[Mapping[tuple[str, str], str]] = {
+    ("config", "ssl"): "only a given ssl_context is checked against it, and importing the package must not load it",
+}
+"""Imports inside a function forbidden at the top of a module, as (module, imported), and why each is right."""
+
+IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
+    "cattrs": frozenset({"_codec"}),
+    "msgspec": frozenset({"_codec"}),
+    "orjson": frozenset({"_codec"}),
+    "socket": frozenset({"_transport", "_connect", "_guard", "_proxy", "_aside", "_loop", "_wakeup", "testing", "cli"}),
+    "ssl": frozenset({"_transport", "_connect", "_guard", "_proxy", "testing", "cli"}),
+    "websocket": frozenset({"_transport", "_connect", "_proxy"}),
+    "python_socks": frozenset({"_connect", "_proxy"}),
+    "trustme": frozenset({"testing"}),
+    "websockets": frozenset({"testing"}),
+    "pytest": frozenset({"testing"}),
+    "click": frozenset({"cli"}),
+    "rich": frozenset({"cli"}),
+    "IPython": frozenset({"notebook"}),
+    "pandas": frozenset({"notebook"}),
+}
+"""Foreign modules with a price or a danger, and the only modules that may import them."""
+
+SANS_IO: Final = frozenset(
+    {
+        *("_session", "_link", "_verdict", "_counters", "_codec", "_backoff", "_frames"),
+        *("_frozen", "_json", "channels", "events", "errors", "state", "stats"),
+    }
+)
+"""Modules that get everything as arguments: bytes, the time, randomness."""
+
+OUTSIDE_WORLD: Final = frozenset(
+    {
+        *("socket", "ssl", "select", "selectors", "websocket", "http", "urllib.request", "os", "io", "pathlib"),
+        *("asyncio", "concurrent.futures", "multiprocessing", "queue", "subprocess", "threading", "_thread"),
+        *("random", "secrets", "signal", "time"),
+    }
+)
+"""What a module without I/O must not import."""
+
+
+class Import(NamedTuple):
+    """One import of one name, as written in a module of the table."""
+
+    module: str
+    target: str
+    """A module of the table, or a foreign module's full dotted name."""
+    own: bool
+    """Whether the target is of the package."""
+    late: bool
+    """Whether it stands inside a function."""
+    where: str
+    """File and line."""
+
+    @property
+    def top(self) -> str:
+        """The target without its submodules."""
+        return self.target.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.where} imports {self.target}"
+
+
+def module_of(path: Path) -> str:
+    """The table's name of a source file: a subpackage counts as one."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def sources() -> list[Path]:
+    """Every source file of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def _walk(node: ast.AST, *, late: bool = False) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Import statements that run, each with whether it stands inside a function."""
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        yield node, late
+    inside = late or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+    children = node.orelse if isinstance(node, ast.If) and _is_type_checking(node) else ast.iter_child_nodes(node)
+    for child in children:
+        yield from _walk(child, late=inside)
+
+
+def _targets(statement: ast.Import | ast.ImportFrom, path: Path) -> Iterator[str]:
+    """Full dotted names of the modules that a statement imports, of each name when that may be a module itself."""
+    if isinstance(statement, ast.Import):
+        yield from (alias.name for alias in statement.names)
+        return
+    base = statement.module or ""
+    if statement.level:
+        package = ("allenhark_ws", *path.relative_to(PACKAGE).parts[:-1])
+        base = ".".join([*package[: len(package) - statement.level + 1], *([base] if base else [])])
+    yield from (f"{base}.{alias.name}" if _is_module(f"{base}.{alias.name}") else base for alias in statement.names)
+
+
+def _is_module(dotted: str) -> bool:
+    first, *rest = dotted.split(".")
+    path = PACKAGE.joinpath(*rest)
+    return first == "allenhark_ws" and (path.with_suffix(".py").is_file() or path.joinpath("__init__.py").is_file())
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Every import of a source file, those for the type checker alone left out."""
+    for statement, late in _walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for target in _targets(statement, path):
+            first, *rest = target.split(".")
+            own = first == "allenhark_ws"
+            name = (rest[0] if rest else PUBLIC) if own else target
+            yield Import(module_of(path), name, own, late, f"{path.relative_to(ROOT)}:{statement.lineno}")
+
+
+def all_imports() -> list[Import]:
+    """Every import of the package."""
+    return sorted({found for path in sources() for found in imports_of(path)})
+
+
+def _place(module: str) -> tuple[int, frozenset[str]]:
+    for number, row in enumerate(ROWS):
+        for group in row:
+            if module in group:
+                return number, group
+    raise LookupError(
+        f"allenhark_ws/{module} is in no row of ROWS in tests/test_architecture.py: add it to the lowest row that "
+        "stands above all it imports, and to SANS_IO if it does no I/O"
+    )
+
+
+def may_import(module: str, target: str) -> bool:
+    """Whether the table lets one module of the package import another."""
+    row, group = _place(module)
+    target_row, _ = _place(target)
+    if row == 0:
+        return target == PUBLIC or target in group
+    return target_row > row or target in group
+
+
+def _excused(found: Import) -> bool:
+    return found.late and (found.module, found.top) in LATE
+
+
+def test_every_module_has_its_place() -> None:
+    """A module that the table does not know fails here, with a text that says where to add it."""
+    for path in sources():
+        _place(module_of(path))
+
+
+def test_no_module_has_two_places() -> None:
+    """The table is a partition: otherwise the first place found would hide the second."""
+    names = [name for row in ROWS for group in row for name in group]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_imports_point_down() -> None:
+    """Inside the package, imports follow the rows."""
+    wrong = [found for found in all_imports() if found.own and not may_import(found.module, found.target)]
+    assert not [str(found) for found in wrong if not _excused(found)]
+
+
+def test_no_import_cycles() -> None:
+    """Within a group, too, the imports at the top of the modules form no circle."""
+    graph: dict[str, set[str]] = {module_of(path): set() for path in sources()}
+    for found in all_imports():
+        if found.own and not found.late and found.target != found.module:
+            graph[found.module].add(found.target)
+    circle = []
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+    assert circle == []
+
+
+@pytest.mark.parametrize("foreign", sorted(IMPORTERS))
+def test_foreign_module_is_imported_by_its_owners_only(foreign: str) -> None:
+    """What is expensive or dangerous to import stays in the rooms made for it."""
+    users = [found for found in all_imports() if not found.own and found.top == foreign]
+    assert not [str(found) for found in users if found.module not in IMPORTERS[foreign] and not _excused(found)]
+
+
+def test_sans_io_names_modules_that_exist() -> None:
+    """A module that moved would otherwise be free of the rule, and of the coverage that goes with it, unnoticed."""
+    assert sorted(SANS_IO - {module_of(path) for path in sources()}) == []
+
+
+def _reaches_out(target: str) -> bool:
+    parts = target.split(".")
+    return any(".".join(parts[:length]) in OUTSIDE_WORLD for length in range(1, len(parts) + 1))
+
+
+@pytest.mark.parametrize("module", sorted(SANS_IO))
+def test_sans_io_module_imports_nothing_of_the_outside_world(module: str) -> None:
+    """The rules work on arguments alone: no sockets, threads, clocks or dice, not even inside a function."""
+    found = [found for found in all_imports() if found.module == module and not found.own]
+    assert not [str(one) for one in found if _reaches_out(one.target)]
+
+
+def test_late_imports_are_still_needed() -> None:
+    """An excuse whose import is gone has to go too."""
+    used = {(found.module, found.top) for found in all_imports() if found.late}
+    assert sorted(LATE.keys() - used) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param("import ssl", [("ssl", False)], id="top"),
+        pytest.param("def f():\n    import ssl", [("ssl", True)], id="in a function"),
+        pytest.param("if TYPE_CHECKING:\n    import ssl", [], id="for the type checker"),
+        pytest.param("if TYPE_CHECKING:\n    pass\nelse:\n    import ssl", [("ssl", False)], id="else of it"),
+        pytest.param("try:\n    import orjson\nexcept ImportError:\n    pass", [("orjson", False)], id="in a try"),
+        pytest.param("class C:\n    import ssl", [("ssl", False)], id="in a class"),
+        pytest.param("from urllib.request import getproxies", [("urllib.request", False)], id="from"),
+        pytest.param("from . import Client", [("allenhark_ws", False)], id="a name of the package"),
+        pytest.param("from . import events", [("allenhark_ws.events", False)], id="a module of the package"),
+        pytest.param("from .events import Event", [("allenhark_ws.events", False)], id="relative"),
+        pytest.param("import allenhark_ws.events", [("allenhark_ws.events", False)], id="absolute"),
+    ],
+)
+def test_import_reader(source: str, expected: list[tuple[str, bool]]) -> None:
+    """The reader that the tests above rest on sees every form of import, and where it stands."""
+    found = [
+        (target, late) for node, late in _walk(ast.parse(source)) for target in _targets(node, PACKAGE / "client.py")
+    ]
+    assert found == expected
+
+
+def test_import_reader_in_subpackage() -> None:
+    """In a subpackage one dot is the subpackage, two are the package."""
+    tree = ast.parse("from . import x\nfrom .. import Client\nfrom ..events import Event")
+    found = [target for node, _ in _walk(tree) for target in _targets(node, PACKAGE / "cli" / "demo.py")]
+    assert found == ["allenhark_ws.cli", "allenhark_ws", "allenhark_ws.events"]
+
+
+@pytest.mark.parametrize(
+    ("module", "target", "allowed"),
+    [
+        ("client", "_loop", True),
+        ("_loop", "client", False),
+        ("_session", "_transport", False),
+        ("_transport", "_session", False),
+        ("_transport", "_connect", True),
+        ("cli", "__init__", True),
+        ("cli", "testing", True),
+        ("cli", "client", False),
+        ("__init__", "cli", False),
+    ],
+)
+def test_direction(module: str, target: str, allowed: bool) -> None:
+    """The rule says no where it should."""
+    assert may_import(module, target) is allowed
+
+
+def test_importing_the_package_is_cheap() -> None:
+    """Until a client is made neither TLS nor websocket-client nor cattrs, nor anything of an extra, is loaded."""
+    heavy = ["ssl", "websocket", "cattrs", *sorted(IMPORTERS.keys() - {"ssl", "websocket", "cattrs", "socket"})]
+    code = f"import sys, allenhark_ws; print(*[name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def every_source() -> list[Path]:
+    """The Python files of the package, the tests and the examples."""
+    return sorted(path for name in ("allenhark_ws", "tests", "examples") for path in (ROOT / name).rglob("*.py"))
+
+
+def _sleeps(tree: ast.AST) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep":
+            yield node.lineno
+        if isinstance(node, ast.ImportFrom) and node.module == "time" and "sleep" in {a.name for a in node.names}:
+            yield node.lineno
+
+
+def test_nobody_sleeps() -> None:
+    """Waiting is always for something: an event, a deadline, a wake-up; a sleep is slow, flaky or both."""
+    found = [(path, line) for path in every_source() for line in _sleeps(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not [f"{path.relative_to(ROOT)}:{line}" for path, line in found]
+
+
+def test_nothing_is_left_for_later() -> None:
+    """What is in the repository is finished."""
+    later = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X"]) + r")\b")
+    assert not [
+        str(path.relative_to(ROOT)) for path in every_source() if later.search(path.read_text(encoding="utf-8"))
+    ]
+
+
+def _undocumented(name: str, value: object) -> Iterator[str]:
+    """The names of a class or function, and of a class's own public members, that have no docstring."""
+    if not (inspect.isclass(value) or inspect.isroutine(value)):
+        return
+    if not value.__doc__:
+        yield name
+    for member, content in vars(value).items() if inspect.isclass(value) else ():
+        spoken = isinstance(content, (FunctionType, property, staticmethod, classmethod))
+        if spoken and not member.startswith("_") and not content.__doc__:
+            yield f"{name}.{member}"
+
+
+def test_public_names_are_documented() -> None:
+    """Every public class, method, property and function has a docstring; none is named twice."""
+    names = getattr(allenhark_ws, "__all__", [])
+    missing = [one for name in names for one in _undocumented(name, getattr(allenhark_ws, name))]
+    assert missing == []
+    assert len(names) == len(set(names))

@@ -1,0 +1,617 @@
+"""Opening a connection: every phase against good, bad, mute and dripping peers, under one deadline."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+import trustme
+from peers import (
+    PATIENCE,
+    TEXT,
+    Clock,
+    Waiting,
+    accept_value,
+    closed_port,
+    frame,
+    peer,
+    read_head,
+    settings,
+    upgrade,
+)
+from websocket._handshake import CookieJar
+
+from allenhark_ws._aside import Interrupted
+from allenhark_ws._connect import Target, connect_tcp, open_connection, parse_retry_after
+from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe
+from allenhark_ws._transport import Transport
+from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority of our own."""
+    return trustme.CA()
+
+
+def opening(wait: Any = None, timeout: float = PATIENCE, clock: Callable[[], float] = time.monotonic) -> Opening:
+    """The means of one attempt."""
+    waiting = Waiting()
+    return Opening(wait or waiting, waiting.wake, clock, timeout, clock() + timeout)
+
+
+def connect(url: str, **changes: Any) -> Transport:
+    """Open a transport, real time and real waiting."""
+    transport = Transport(settings(url=url, **changes))
+    waiting = Waiting()
+    transport.open(waiting, waiting.wake)
+    return transport
+
+
+def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    """A server's context with a certificate for the names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """A client's context that trusts the authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def answer(head: str, body: bytes = b"") -> Callable[[socket.socket], str]:
+    """A script that answers the upgrade with a head of its own."""
+
+    def script(conn: socket.socket) -> str:
+        request = read_head(conn)
+        conn.sendall(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
+        return request
+
+    return script
+
+
+def failure(url: str, **changes: Any) -> ConnectionFailed:
+    """The error an attempt ends with; it must be chained to nothing that could hold what a server sent."""
+    with pytest.raises(ConnectionFailed) as caught:
+        connect(url, **changes)
+    error = caught.value
+    assert isinstance(error.__cause__, (OSError, type(None)))
+    assert error.__context__ is error.__cause__
+    return error
+
+
+# -- the request ------------------------------------------------------------------------------------------------------
+
+
+def test_the_request_is_what_was_asked_for() -> None:
+    """Path, query and headers go out as given, without origin and without cookies of a process-wide jar."""
+    CookieJar.set("stolen=1; domain=127.0.0.1")
+    try:
+        with peer(lambda conn: upgrade(conn, "Set-Cookie: mine=1; domain=127.0.0.2")) as server:
+            url = f"ws://127.0.0.1:{server.port}/v1/ws;v=1/ä?a=b&c=%20;d"
+            connect(url, headers={"X-Tenant": "seven", "Cookie": "own=1"}).abort()
+        assert ".127.0.0.2" not in CookieJar.jar
+    finally:
+        CookieJar.jar.clear()
+    lines = server.results[0].split("\r\n")
+    assert lines[0] == "GET /v1/ws%3Bv=1/%C3%A4?a=b&c=%20;d HTTP/1.1"
+    assert f"Host: 127.0.0.1:{server.port}" in lines
+    assert "X-Tenant: seven" in lines
+    assert [line for line in lines if line.startswith("Cookie")] == ["Cookie: own=1"]
+    assert not any(line.startswith("Origin") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "host_header"),
+    [
+        ("wss://api.example.com", Target("wss", "api.example.com", 443, "/"), "api.example.com"),
+        ("wss://api.example.com:8443/x", Target("wss", "api.example.com", 8443, "/x"), "api.example.com:8443"),
+        ("ws://[::1]/x?y", Target("ws", "::1", 80, "/x?y"), "[::1]"),
+        ("ws://[::1]:443/", Target("ws", "::1", 443, "/"), "[::1]:443"),
+        ("wss://bücher.example/", Target("wss", "xn--bcher-kva.example", 443, "/"), "xn--bcher-kva.example"),
+    ],
+)
+def test_targets(url: str, target: Target, host_header: str) -> None:
+    """Default ports, IPv6 literals and international names."""
+    config = settings(url=url, allow_insecure=True)
+    assert Target.of(config.url) == target
+    assert target.host_header == host_header
+
+
+def test_the_name_tls_asks_for() -> None:
+    """Neither a zone nor a trailing dot is part of it."""
+    assert Target("wss", "fe80::1%eth0", 443, "/").server_name == "fe80::1"
+    assert Target("wss", "fe80::1%eth0", 443, "/").host_header == "[fe80::1]"
+    assert Target("wss", "example.com.", 443, "/").server_name == "example.com"
+
+
+def test_an_impossible_host_name() -> None:
+    """A label of more than 63 characters cannot be looked up."""
+    assert "not a possible host name" in failure(f"wss://{'x' * 64}.example/").reason
+
+
+# -- the response -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("length", ["100000000000", "garbage", "-1"])
+def test_the_key_is_not_accepted(status: int, length: str) -> None:
+    """401 and 403 are an AuthenticationError, whatever body is announced or sent."""
+    script = answer(f"HTTP/1.1 {status} No\nContent-Length: {length}", b"sesame" * 1000)
+    with peer(script) as server:
+        error = failure(f"ws://127.0.0.1:{server.port}/")
+    assert isinstance(error, AuthenticationError)
+    assert error.code == status
+    assert "sesame" not in str(error)
+
+
+def test_an_endless_body_does_not_hide_the_status() -> None:
+    """The body is not read, so one without end costs nothing."""
+
+    def script(conn: socket.socket) -> None:
+        read_head(conn)
+        conn.sendall(b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            try:
+                conn.sendall(b"4\r\nmore\r\n" * 1000)
+            except OSError:
+                return
+
+    with peer(script) as server:
+        error = failure(f"ws://127.0.0.1:{server.port}/")
+    assert isinstance(error, HandshakeRejected)
+    assert error.status == 503
+
+
+def test_rejections_carry_headers_and_retry_after() -> None:
+    """Any other status is a HandshakeRejected with the headers in lower case and the wait asked for."""
+    with peer(answer("HTTP/1.1 429 Slow Down\nRetry-After: 7\nX-Why: too many\nX-Why: really\nnonsense")) as server:
+        error = failure(f"ws://127.0.0.1:{server.port}/")
+    assert isinstance(error, HandshakeRejected)
+    assert error.status == 429
+    assert error.retry_after == 7
+    assert error.headers == {"retry-after": "7", "x-why": "too many, really"}
+
+
+@pytest.mark.parametrize("status", [200, 301, 302, 307, 308, 404, 500])
+def test_no_redirect_is_followed(status: int) -> None:
+    """Whatever is no 101 is the end; the place a redirect names is not visited."""
+    with peer(lambda conn: pytest.fail("followed"), host="127.0.0.1") as elsewhere:
+        script = answer(f"HTTP/1.1 {status} Elsewhere\nLocation: ws://127.0.0.1:{elsewhere.port}/")
+        with peer(script) as server:
+            error = failure(f"ws://127.0.0.1:{server.port}/")
+        elsewhere.listener.settimeout(0)
+        elsewhere.error = None
+        with socket.create_connection(("127.0.0.1", elsewhere.port)):
+            elsewhere._thread.join(PATIENCE)
+        elsewhere.error = None
+    assert isinstance(error, HandshakeRejected)
+    assert error.status == status
+
+
+GOOD = "HTTP/1.1 101 Switching Protocols\nUpgrade: websocket\nConnection: Upgrade"
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (GOOD, "does not verify"),
+        (f"{GOOD}\nSec-WebSocket-Accept: c2VzYW1l", "does not verify"),
+        ("HTTP/1.1 101 Switching Protocols\nUpgrade: websocket", "does not verify"),
+        (f"{GOOD}\nSec-WebSocket-Extensions: permessage-deflate", "sec-websocket-extensions"),
+        (f"{GOOD}\nSec-WebSocket-Protocol: chat", "sec-websocket-protocol"),
+        ("SSH-2.0-OpenSSH", "not HTTP"),
+        ("HTTP/1.1 what", "not HTTP"),
+        ("\xff\xfe", "not HTTP"),
+    ],
+)
+def test_answers_that_are_no_upgrade(head: str, words: str) -> None:
+    """A 101 that does not verify, or grants what was not asked for, and what is no HTTP, are refused."""
+    with peer(answer(head)) as server:
+        error = failure(f"ws://127.0.0.1:{server.port}/")
+    assert type(error) is ConnectionFailed
+    assert words in error.reason
+    assert f"WebSocket upgrade at 127.0.0.1:{server.port}" in error.reason
+
+
+def test_interim_responses_are_skipped() -> None:
+    """An informational response may come before the real one (RFC 9110, section 15.2)."""
+
+    def script(conn: socket.socket) -> None:
+        request = read_head(conn)
+        conn.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+        head = f"{GOOD}\nSec-WebSocket-Accept: {accept_value(request)}\n\n".replace("\n", "\r\n")
+        conn.sendall(head.encode() + frame(TEXT, b"hello"))
+
+    with peer(script) as server:
+        transport = connect(f"ws://127.0.0.1:{server.port}/")
+        transport.abort()
+
+
+def test_endless_headers_cost_bounded_memory() -> None:
+    """A response head without end is given up after 64 KiB."""
+
+    def script(conn: socket.socket) -> int:
+        read_head(conn)
+        sent = 0
+        try:
+            conn.sendall(b"HTTP/1.1 101 Switching Protocols\r\n")
+            while True:
+                conn.sendall(b"X-More: of the same\r\n" * 100)
+                sent += 2100
+        except OSError:
+            return sent
+
+    with peer(script) as server:
+        error = failure(f"ws://127.0.0.1:{server.port}/")
+    assert f"more than {MAX_HEAD} bytes" in error.reason
+
+
+def test_a_peer_that_closes_instead_of_answering() -> None:
+    """The end of the connection during the upgrade says so."""
+    with peer(read_head) as server:
+        error = failure(f"ws://127.0.0.1:{server.port}/")
+    assert "the peer closed the connection" in error.reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "120"}, 120),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after": "-5"}, 0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 30),
+        ({"retry-after": "Wed, 21 Oct 2015 07:27:00 GMT"}, 0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:27:30 GMT"}, 60),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 -0000", "date": "garbage"}, 30),
+        ({"retry-after": "Wed, 99 Oct 2015 07:28:30 GMT"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    """Seconds or a date, counted from the response's own date if it has one; nonsense is None."""
+    assert parse_retry_after(headers, datetime(2015, 10, 21, 7, 28, tzinfo=timezone.utc)) == seconds
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def test_tls_by_name(authority: trustme.CA) -> None:
+    """The certificate is verified against the name in the URL and the socket is a TLS socket."""
+    with peer(upgrade, context=server_context(authority, "localhost")) as server:
+        transport = connect(f"wss://localhost:{server.port}/", ssl_context=trusting(authority))
+        assert isinstance(transport.sock, ssl.SSLSocket)
+        transport.abort()
+
+
+def serve_badly(conn: socket.socket, context: ssl.SSLContext) -> None:
+    """A TLS handshake that the client breaks off."""
+    with pytest.raises(OSError), context.wrap_socket(conn, server_side=True) as secured:  # noqa: PT011 - whichever
+        secured.recv(1)
+        raise ConnectionResetError
+
+
+def test_unknown_authority(authority: trustme.CA) -> None:
+    """A certificate by an issuer nobody trusts is rejected."""
+    context = server_context(authority, "127.0.0.1")
+    with peer(lambda conn: serve_badly(conn, context)) as server:
+        error = failure(f"wss://127.0.0.1:{server.port}/")
+    assert isinstance(error, CertificateRejected)
+    assert error.host == "127.0.0.1"
+
+
+def test_wrong_host(authority: trustme.CA) -> None:
+    """A certificate for somebody else is rejected."""
+    context = server_context(authority, "other.example")
+    with peer(lambda conn: serve_badly(conn, context)) as server:
+        error = failure(f"wss://localhost:{server.port}/", ssl_context=trusting(authority))
+    assert isinstance(error, CertificateRejected)
+    assert error.host == "localhost"
+    assert "localhost" in error.reason
+
+
+@pytest.mark.parametrize("words", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b""])
+def test_a_server_without_tls(words: bytes) -> None:
+    """Something that speaks no TLS is a plain failure that names the phase."""
+    with peer(lambda conn: (conn.recv(100), conn.sendall(words))) as server:
+        error = failure(f"wss://127.0.0.1:{server.port}/")
+    assert type(error) is ConnectionFailed
+    assert error.reason.startswith(f"TLS handshake with 127.0.0.1:{server.port}: ")
+
+
+def test_a_context_that_cannot_be_used() -> None:
+    """A server's context in the client's place is reported, not raised bare."""
+    with peer(lambda conn: None) as server:
+        error = failure(f"wss://127.0.0.1:{server.port}/", ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    assert "TLS handshake" in error.reason
+
+
+def test_a_context_that_gives_no_tls() -> None:
+    """A context whose sockets are not TLS sockets is never used to talk in clear."""
+
+    class Fake:
+        def do_handshake(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    class Careless(ssl.SSLContext):
+        def wrap_socket(self, sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
+            return Fake()
+
+    with peer(lambda conn: None) as server:
+        error = failure(f"wss://127.0.0.1:{server.port}/", ssl_context=Careless(ssl.PROTOCOL_TLS_CLIENT))
+    assert "without TLS" in error.reason
+
+
+# -- TCP and DNS ------------------------------------------------------------------------------------------------------
+
+
+def test_refused() -> None:
+    """A refused connection names the address and the reason."""
+    with closed_port() as port:
+        error = failure(f"ws://127.0.0.1:{port}/")
+    assert error.reason == f"TCP connect to 127.0.0.1:{port}: connection refused"
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+def test_unknown_host() -> None:
+    """A name without address (reserved by RFC 6761) is a failure of the look-up."""
+    error = failure("wss://nowhere.invalid/", proxy=False)
+    assert error.reason.startswith("DNS lookup of nowhere.invalid: ")
+
+
+def v4(port: int, host: str = "127.0.0.1") -> Any:
+    """An IPv4 address as `connect_tcp` takes it."""
+    return socket.AF_INET, (host, port)
+
+
+def test_dead_first_address_then_a_good_one() -> None:
+    """A refused address is passed over at once."""
+    with closed_port() as dead, peer(lambda conn: conn.recv(1)) as server:
+        sock = connect_tcp(opening(), [v4(dead), v4(server.port)], "test")
+        assert sock.getpeername() == ("127.0.0.1", server.port)
+        sock.close()
+
+
+def full_listener() -> tuple[socket.socket, list[socket.socket]]:
+    """A listener whose queue is full: connecting to it hangs, as to a machine that drops packets."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    fillers = []
+    for _ in range(3):
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+        fillers.append(filler)
+    return listener, fillers
+
+
+def test_silent_first_address_then_a_good_one() -> None:
+    """An address that does not answer costs one stagger, not the deadline; its attempt is given up."""
+    listener, fillers = full_listener()
+    with listener, peer(lambda conn: conn.recv(1)) as server:
+        attempt = opening()
+        addresses = [v4(listener.getsockname()[1]), v4(listener.getsockname()[1]), v4(server.port)]
+        sock = connect_tcp(attempt, addresses, "test")
+        assert sock.getpeername() == ("127.0.0.1", server.port)
+        assert [other.fileno() for other in attempt.sockets if other is not sock] == [-1, -1]
+        sock.close()
+    for filler in fillers:
+        filler.close()
+
+
+def test_all_addresses_silent_ends_at_the_deadline() -> None:
+    """The one deadline holds for all addresses together."""
+    listener, fillers = full_listener()
+    clock = Clock()
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        assert mask == selectors.EVENT_WRITE
+        clock.now = deadline
+        return False
+
+    attempt = opening(wait, 10, clock)
+    with listener, pytest.raises(ConnectionFailed, match="timed out after 10 s during the TCP connect to test"):
+        connect_tcp(attempt, [v4(listener.getsockname()[1])] * 3, "test")
+    attempt.close_all()
+    for filler in fillers:
+        filler.close()
+
+
+def test_families_take_turns() -> None:
+    """Addresses are tried with families interleaved, and all failures are told."""
+    with closed_port() as port:
+        six = (socket.AF_INET6, ("::1", port, 0, 0))
+        with pytest.raises(ConnectionFailed) as caught:
+            connect_tcp(opening(), [six, six, v4(port), v4(port)], "test")
+    tried = [part.split("]:")[0].split(":")[0] for part in caught.value.reason.removeprefix("TCP connect to ").split("; ")]
+    assert tried == ["[", "127.0.0.1", "[", "127.0.0.1"]
+
+
+def test_a_family_this_machine_does_not_have() -> None:
+    """An address no socket can be made for is one more failure."""
+    with peer(lambda conn: conn.recv(1)) as server:
+        sock = connect_tcp(opening(), [(9999, ("x", 1)), v4(server.port)], "test")  # type: ignore[list-item]
+        sock.close()
+
+
+def test_a_connection_to_itself_is_refused() -> None:
+    """Connecting to a free port of this machine can meet the own socket, which is no server."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.connect(sock.getsockname())
+        from allenhark_ws._connect import _outcome
+
+        error = _outcome(sock, ended=True)
+    assert error is not None
+    assert error.errno == errno.ECONNREFUSED
+
+
+def test_texts_of_errors() -> None:
+    """Foreign errors are told in a few words, without numbers."""
+    assert describe(OSError(errno.ECONNREFUSED, "Connection refused")) == "connection refused"
+    assert describe(OSError()) == "oSError"[:0] + "oSError"
+    wrong = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)")
+    assert "wrong version" in describe(wrong).lower()
+
+
+# -- one deadline -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_a_mute_server_hits_the_deadline(scheme: str) -> None:
+    """A server that accepts and says nothing is left at the deadline; the phase is named."""
+    hold = threading.Event()
+    with peer(lambda conn: hold.wait(PATIENCE)) as server:
+        error = failure(f"{scheme}://127.0.0.1:{server.port}/", connect_timeout=0.2)
+        hold.set()
+    phase = "TLS handshake with" if scheme == "wss" else "WebSocket upgrade at"
+    assert error.reason == f"timed out after 0.2 s during the {phase} 127.0.0.1:{server.port}"
+
+
+def test_a_dripping_server_hits_the_deadline() -> None:
+    """A byte at every wait keeps no handshake alive: the clock decides."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    clock = Clock()
+    drips = iter(b"HTTP/1.1 101 Switching Protocols\r\n" + b"X" * 1000)
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        clock.now += 1
+        theirs.send(bytes([next(drips)]))
+        return True
+
+    with ours, theirs:
+        guarded = GuardedSocket(ours, opening(wait, 10, clock), "upgrade")
+        with pytest.raises(ConnectionFailed, match="timed out after 10 s during the upgrade"):
+            guarded.read_head()
+    assert clock.now == 1010
+
+
+def test_a_hanging_look_up_hits_the_deadline() -> None:
+    """The look-up is under the deadline too, and named."""
+    clock = Clock()
+    attempt = opening(None, 10, clock)
+    hold = threading.Event()
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        clock.now = deadline
+        return False
+
+    attempt.wait = wait
+    with pytest.raises(ConnectionFailed, match="timed out after 10 s during the DNS lookup of x"):
+        attempt.aside(lambda: hold.wait(PATIENCE), "dns", "DNS lookup of x")
+    hold.set()
+
+
+def test_a_large_request_waits_until_it_can_be_written() -> None:
+    """Writing waits as reading does, and fails with the phase in its text."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    data = b"x" * 3_000_000
+    received = []
+
+    def read_all() -> None:
+        left = len(data)
+        while left:
+            left -= len(theirs.recv(65536))
+        received.append(True)
+
+    reader = threading.Thread(target=read_all, daemon=True)
+    guarded = GuardedSocket(ours, opening(), "test")
+    assert guarded.gettimeout() is None
+    reader.start()
+    assert guarded.send(data) == len(data)
+    reader.join(PATIENCE)
+    assert received
+    theirs.close()
+    with pytest.raises(ConnectionFailed, match=r"test: broken pipe|test: connection reset"):
+        guarded.sendall(data)
+    guarded.close()
+
+
+# -- changes of mind --------------------------------------------------------------------------------------------------
+
+
+class InterruptedAt:
+    """A waiter that interrupts at its n-th call."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.waiting = Waiting()
+
+    def __call__(self, sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        """Wait, or interrupt."""
+        self.left -= 1
+        if self.left < 0:
+            raise Interrupted
+        return self.waiting(sock, mask, deadline)
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_interrupted_in_each_phase(authority: trustme.CA, scheme: str) -> None:
+    """Wherever the interruption hits, it passes and leaves no socket open."""
+    context = server_context(authority, "localhost")
+
+    def script(conn: socket.socket) -> None:
+        try:
+            if scheme == "ws":
+                upgrade(conn)
+            else:
+                with context.wrap_socket(conn, server_side=True) as secured:
+                    upgrade(secured)
+        except (OSError, EOFError):
+            pass
+
+    waits = 0
+    interruptions = 0
+    while True:
+        wait = InterruptedAt(waits)
+        with peer(script) as server:
+            url = f"{scheme}://localhost:{server.port}/"
+            attempt = opening(wait)
+            attempt.wake = wait.waiting.wake
+            try:
+                sock, _ = open_connection(settings(url=url, ssl_context=trusting(authority)), attempt)
+            except Interrupted:
+                assert all(made.fileno() == -1 for made in attempt.sockets)
+                interruptions += 1
+                if not attempt.sockets:  # before it connected: let the peer go
+                    socket.create_connection(("127.0.0.1", server.port)).close()
+            else:
+                sock.close()
+                break
+        waits += 1
+    gc.collect()
+    assert interruptions >= 2
+
+
+def test_disown_while_opening() -> None:
+    """A child forked while a connection is being opened can let go of its sockets."""
+    transport_box: list[Transport] = []
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        assert sock is not None
+        transport_box[0].disown()
+        assert sock.fileno() == -1
+        raise Interrupted
+
+    with peer(lambda conn: None) as server:
+        transport_box.append(Transport(settings(url=f"ws://127.0.0.1:{server.port}/")))
+        with pytest.raises(Interrupted):
+            transport_box[0].open(wait, lambda: None)

@@ -1,0 +1,75 @@
+"""The strict JSON reader: what RFC 8259 allows, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from allenhark_ws._json import InvalidJSON, parse
+
+
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        (b'{"a": [1, -2.5, true, null, "\xc3\xa9"]}', {"a": [1, -2.5, True, None, "é"]}),
+        (b' \t\r\n"x"\n', "x"),
+        (b"18446744073709551616", 2**64),
+        (b'{"a":1,"a":2}', {"a": 2}),
+        (b'"\\ud800"', "\ud800"),
+    ],
+)
+def test_json(raw: bytes, wanted: Any) -> None:
+    """Any value may stand alone; whole numbers are exact, the last of two equal keys wins."""
+    assert parse(raw) == wanted
+    assert parse(raw, decimal=True) == wanted
+
+
+def test_numbers_with_a_fraction() -> None:
+    """`float`, or `Decimal` with every digit."""
+    raw = b"[0.10000000000000000000000000001, 1e2, 3]"
+    assert [repr(number) for number in parse(raw)] == ["0.1", "100.0", "3"]
+    assert parse(raw, decimal=True) == [Decimal("0.10000000000000000000000000001"), Decimal(100), 3]
+    assert [type(number) for number in parse(raw, decimal=True)] == [Decimal, Decimal, int]
+
+
+def test_numbers_out_of_range() -> None:
+    """Too large for a float is infinite, as the standard library has it; so is what no `Decimal` can hold."""
+    assert parse(b"[1e999, -1e999]") == [math.inf, -math.inf]
+    assert parse(b"[1e999]", decimal=True) == [Decimal("1e999")]
+    assert parse(b"[1e9999999999999999999, 1e-9999999999999999999]", decimal=True) == [math.inf, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "not JSON: Expecting value at character 0"),
+        (b"{", "not JSON: Expecting property name enclosed in double quotes at character 1"),
+        (b"1 2", "not JSON: Extra data at character 2"),
+        (b"\xef\xbb\xbf1", "not JSON: Expecting value at character 0"),
+        (b"NaN", "NaN is no JSON number"),
+        (b"[Infinity]", "Infinity is no JSON number"),
+        (b'{"a":-Infinity}', "-Infinity is no JSON number"),
+        (b'"\xff"', "not UTF-8"),
+        (b'"\xed\xa0\x80"', "not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"9" * 10_000, "a number has too many digits"),
+    ],
+)
+@pytest.mark.parametrize("decimal", [False, True])
+def test_what_is_no_json(raw: bytes, reason: str, decimal: bool) -> None:
+    """One kind of error, with a reason that does not quote the text."""
+    with pytest.raises(InvalidJSON) as caught:
+        parse(raw, decimal=decimal)
+    assert str(caught.value) == reason
+    assert isinstance(caught.value, ValueError)
+
+
+def test_an_error_carries_no_text_in_its_chain() -> None:
+    """The standard library's errors hold the whole document; ours has none behind it."""
+    with pytest.raises(InvalidJSON) as caught:
+        parse(b'{"secret"')
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
