@@ -25,7 +25,7 @@ Without a socket it waits for a wake-up alone.  It raises `Interrupted` when the
 wanted."""
 
 
-class Interrupted(Exception):  # noqa: N818 - it tells of a change of mind, not of an error
+class Interrupted(Exception):
     """Raised by a `Waiter`: nobody wants the connection that is being opened any more; release it and let this pass."""
 
 

@@ -84,7 +84,7 @@ class Parsed:
     end: CloseReceived | Violation | None = None
 
 
-class _Broken(Exception):  # noqa: N818 - carries a Violation to the one place that reports it
+class _Broken(Exception):
     def __init__(self, code: int, text: str) -> None:
         self.violation = Violation(code, text)
 

@@ -38,8 +38,10 @@ Address = tuple[socket.AddressFamily, tuple[object, ...]]
 
 def describe(error: OSError) -> str:
     """A foreign error in a few words, without its number, file or line."""
-    text = error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror
-    words = (text or type(error).__name__).replace("_", " ")
+    text = getattr(error, "reason", None) or error.strerror  # an SSLError's reason is its text without the frills
+    if not text:
+        return type(error).__name__
+    words = str(text).replace("_", " ")
     return words.lower() if words.isupper() else words[:1].lower() + words[1:]
 
 

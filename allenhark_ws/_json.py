@@ -1,8 +1,8 @@
 """JSON text to Python values, strictly: the plain reader every faster one is measured and tested against.
 
 Stricter than `json.loads` where RFC 8259 is: NaN and Infinity are no JSON (section 6), and bytes must be UTF-8
-(section 8.1; `json.loads` would let surrogates through).  Neighbours: `_codec` reads frames with it, `events` re-reads a
-frame for `.extra`.
+(section 8.1; `json.loads` would let surrogates through).  Neighbours: `_codec` reads frames with it, `events` re-reads
+a frame for `.extra`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _exact(text: str) -> Decimal | float:
-    """The number, exactly; one whose exponent no `Decimal` can hold becomes what a `float` makes of it: infinite or 0."""
+    """The exact number; one with an exponent that no `Decimal` can hold becomes a `float`, which is infinite or 0."""
     try:
         return Decimal(text)
     except ArithmeticError:

@@ -1,8 +1,8 @@
 """Channels: what a client can subscribe to.
 
-A channel is a small frozen value, usable as a dict key.  The three kinds and the one identifier each takes come from the
-vendor's page, section "Subscriptions".  Neighbours: `events` tells the channel of an event, `_codec` writes a channel
-into a subscribe message.  This module knows nothing of the wire.
+A channel is a small frozen value, usable as a dict key.  The three kinds and the one identifier each takes come from
+the vendor's page, section "Subscriptions".  Neighbours: `events` tells the channel of an event, `_codec` writes a
+channel into a subscribe message.  This module knows nothing of the wire.
 """
 
 from __future__ import annotations

@@ -191,27 +191,31 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _parts(url: str) -> SplitResult | None:
+    """The parts of a URL whose port can be read, or None: the error, even as a context, could quote a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
 def _split(url: object, what: str, schemes: tuple[str, ...]) -> SplitResult:
     if not isinstance(url, str):
         raise ConfigurationError(f"{what} takes a URL as text, got {type(url).__name__}")
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-    problem = None
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        host = parts.hostname
-    except ValueError as error:
-        problem = f"{what} is no URL ({type(error).__name__}); pass {wanted}host[:port]/path"
-    if problem is not None:
-        raise ConfigurationError(problem)
+    parts = _parts(url)
+    if parts is None:
+        raise ConfigurationError(f"{what} is no URL; pass {wanted}host[:port]/path")
     if parts.scheme not in schemes:
         raise ConfigurationError(f"{what} must start with {wanted}")
-    if not host or port == 0 or any(c.isspace() or not c.isprintable() for c in url):
+    if not parts.hostname or parts.port == 0 or any(c.isspace() or not c.isprintable() for c in url):
         raise ConfigurationError(f"{what} needs a host, a port from 1 to 65535 if any, and no white space")
     return parts
 
 
-def _check_url(instance: Settings, attribute: Attribute[Any], value: object) -> None:
+def _check_url(instance: Settings, _attribute: Attribute[Any], value: object) -> None:
     parts = _split(value, "Client(url=…)", ("wss", "ws"))
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("Client(url=…) must not carry a user name or password: pass api_key instead")
@@ -231,7 +235,7 @@ def _check_proxy(_instance: object, _attribute: Attribute[Any], value: object) -
     _split(value, "Client(proxy=…)", ("http", "socks4", "socks4a", "socks5", "socks5h"))
 
 
-def _check_headers(_instance: object, _attribute: Attribute[Any], value: Mapping[str, str]) -> None:
+def _check_headers(_instance: object, _attribute: Attribute[Any], value: Mapping[object, object]) -> None:
     for name, text in value.items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise ConfigurationError("Client(headers=…) takes a mapping of text to text")

@@ -22,7 +22,7 @@ into these, `_session` decides which of them end the client.  No text here may e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -47,10 +47,18 @@ __all__ = [
 ]
 
 
+def _to_dict(headers: Mapping[str, str]) -> dict[str, str]:
+    return dict(headers)
+
+
+def _to_tuple(errors: Iterable[ServerError]) -> tuple[ServerError, ...]:
+    return tuple(errors)
+
+
 def _rebuild(cls: type[AllenHarkError], fields: dict[str, Any], notes: list[str]) -> AllenHarkError:
     error = cls(**fields)
     if notes:
-        error.__notes__ = notes
+        vars(error)["__notes__"] = notes  # what BaseException.add_note sets from Python 3.11 on
     return error
 
 
@@ -98,7 +106,10 @@ class ConnectionFailed(AllenHarkError):
     def __str__(self) -> str:
         if self.attempts is None:
             return f"{self.reason}; the client tries again by itself unless it was closed"
-        return f"gave up after {self.attempts} failed attempts, the last one: {self.reason}; make a new client to try again"
+        return (
+            f"gave up after {self.attempts} failed attempts, the last one: {self.reason}; "
+            "make a new client to try again"
+        )
 
 
 @define(slots=False, eq=False, repr=False)
@@ -130,7 +141,7 @@ class HandshakeRejected(ConnectionFailed):
     """
 
     status: int
-    headers: Mapping[str, str] = field(factory=dict, converter=dict)
+    headers: Mapping[str, str] = field(factory=dict, converter=_to_dict)
     retry_after: float | None = field(default=None, kw_only=True)
     reason: str = field(init=False)
 
@@ -203,7 +214,7 @@ class RequestRejected(AllenHarkError):
         errors: the `ServerError` events, oldest first.
     """
 
-    errors: tuple[ServerError, ...] = field(converter=tuple)
+    errors: tuple[ServerError, ...] = field(converter=_to_tuple)
 
     def __str__(self) -> str:
         told = "; ".join(f"{e.message}" + ("" if e.code is None else f" ({e.code})") for e in self.errors[:3])

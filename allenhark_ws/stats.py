@@ -27,7 +27,7 @@ class Stats:
         messages_received: messages off the wire, text and binary.
         bytes_received: their payload bytes.
         messages_sent: messages handed to the socket.
-        received_by_type: how many of each wire type; rare unknown types beyond the first hundred count as ``"(other)"``.
+        received_by_type: how many of each wire type; unknown types beyond the first hundred count as ``"(other)"``.
         invalid: messages that became `InvalidMessage`.
         unknown: messages that became `UnknownMessage`.
         dropped: events lost by consumers whose queue was full.

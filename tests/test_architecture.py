@@ -27,7 +27,7 @@ PUBLIC: Final = "__init__"
 """The package itself, as a module of the table."""
 
 ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
-    (frozenset({"testing", "cli", "notebook", "recording"}),),
+    (frozenset({"testing", "cli", "__main__", "notebook", "recording"}),),
     (frozenset({PUBLIC}),),
     (frozenset({"client"}),),
     (frozenset({"streams", "_dispatch", "_loop"}),),

@@ -7,9 +7,10 @@ import threading
 import time
 
 import pytest
-from peers import PATIENCE, Clock, Waiting
 
 from allenhark_ws._aside import Interrupted, call_aside
+
+from .peers import PATIENCE, Clock, Waiting
 
 
 def test_result_comes_back() -> None:

@@ -15,7 +15,15 @@ from typing import Any
 
 import pytest
 import trustme
-from peers import (
+from websocket._handshake import CookieJar
+
+from allenhark_ws._aside import Interrupted
+from allenhark_ws._connect import Target, _outcome, connect_tcp, open_connection, parse_retry_after
+from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe
+from allenhark_ws._transport import Transport
+from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
+
+from .peers import (
     PATIENCE,
     TEXT,
     Clock,
@@ -28,13 +36,6 @@ from peers import (
     settings,
     upgrade,
 )
-from websocket._handshake import CookieJar
-
-from allenhark_ws._aside import Interrupted
-from allenhark_ws._connect import Target, connect_tcp, open_connection, parse_retry_after
-from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe
-from allenhark_ws._transport import Transport
-from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def failure(url: str, **changes: Any) -> ConnectionFailed:
         connect(url, **changes)
     error = caught.value
     assert isinstance(error.__cause__, (OSError, type(None)))
-    assert error.__context__ is error.__cause__
+    assert error.__context__ in (None, error.__cause__)
     return error
 
 
@@ -188,15 +189,13 @@ def test_rejections_carry_headers_and_retry_after() -> None:
 @pytest.mark.parametrize("status", [200, 301, 302, 307, 308, 404, 500])
 def test_no_redirect_is_followed(status: int) -> None:
     """Whatever is no 101 is the end; the place a redirect names is not visited."""
-    with peer(lambda conn: pytest.fail("followed"), host="127.0.0.1") as elsewhere:
-        script = answer(f"HTTP/1.1 {status} Elsewhere\nLocation: ws://127.0.0.1:{elsewhere.port}/")
-        with peer(script) as server:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        place = f"ws://127.0.0.1:{elsewhere.getsockname()[1]}/"
+        with peer(answer(f"HTTP/1.1 {status} Elsewhere\nLocation: {place}")) as server:
             error = failure(f"ws://127.0.0.1:{server.port}/")
-        elsewhere.listener.settimeout(0)
-        elsewhere.error = None
-        with socket.create_connection(("127.0.0.1", elsewhere.port)):
-            elsewhere._thread.join(PATIENCE)
-        elsewhere.error = None
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
     assert isinstance(error, HandshakeRejected)
     assert error.status == status
 
@@ -371,9 +370,10 @@ def test_refused() -> None:
 
 
 def test_unknown_host() -> None:
-    """A name without address (reserved by RFC 6761) is a failure of the look-up."""
-    error = failure("wss://nowhere.invalid/", proxy=False)
-    assert error.reason.startswith("DNS lookup of nowhere.invalid: ")
+    """A name without address is a failure of the look-up; this one is too long for any resolver to be asked."""
+    name = ".".join(["x" * 60] * 5)
+    error = failure(f"wss://{name}/", proxy=False)
+    assert error.reason.startswith(f"DNS lookup of {name}: ")
 
 
 def v4(port: int, host: str = "127.0.0.1") -> Any:
@@ -439,7 +439,9 @@ def test_families_take_turns() -> None:
         six = (socket.AF_INET6, ("::1", port, 0, 0))
         with pytest.raises(ConnectionFailed) as caught:
             connect_tcp(opening(), [six, six, v4(port), v4(port)], "test")
-    tried = [part.split("]:")[0].split(":")[0] for part in caught.value.reason.removeprefix("TCP connect to ").split("; ")]
+    tried = [
+        part.split("]:")[0].split(":")[0] for part in caught.value.reason.removeprefix("TCP connect to ").split("; ")
+    ]
     assert tried == ["[", "127.0.0.1", "[", "127.0.0.1"]
 
 
@@ -455,8 +457,6 @@ def test_a_connection_to_itself_is_refused() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.connect(sock.getsockname())
-        from allenhark_ws._connect import _outcome
-
         error = _outcome(sock, ended=True)
     assert error is not None
     assert error.errno == errno.ECONNREFUSED
@@ -465,9 +465,10 @@ def test_a_connection_to_itself_is_refused() -> None:
 def test_texts_of_errors() -> None:
     """Foreign errors are told in a few words, without numbers."""
     assert describe(OSError(errno.ECONNREFUSED, "Connection refused")) == "connection refused"
-    assert describe(OSError()) == "oSError"[:0] + "oSError"
+    assert describe(ConnectionResetError()) == "ConnectionResetError"
     wrong = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)")
-    assert "wrong version" in describe(wrong).lower()
+    wrong.reason = "WRONG_VERSION_NUMBER"
+    assert describe(wrong) == "wrong version number"
 
 
 # -- one deadline -----------------------------------------------------------------------------------------------------

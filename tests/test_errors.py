@@ -40,23 +40,31 @@ CASES: list[tuple[AllenHarkError, str]] = [
     ),
     (
         ConnectTimeout("no route", timeout=2.5),
-        "not connected within 2.5 s: no route; "
-        "pass a longer timeout to connect(), or use start() to keep trying in the background",
+        (
+            "not connected within 2.5 s: no route; "
+            "pass a longer timeout to connect(), or use start() to keep trying in the background"
+        ),
     ),
     (
         ConnectTimeout("no route", timeout=10.0, attempts=4),
-        "not connected within 10 s after 4 failed attempts: no route; "
-        "pass a longer timeout to connect(), or use start() to keep trying in the background",
+        (
+            "not connected within 10 s after 4 failed attempts: no route; "
+            "pass a longer timeout to connect(), or use start() to keep trying in the background"
+        ),
     ),
     (
         HandshakeRejected(404, {"server": "x"}),
-        "the server answered the WebSocket upgrade with HTTP 404; "
-        "check the URL, and the server's status page if it goes on",
+        (
+            "the server answered the WebSocket upgrade with HTTP 404; "
+            "check the URL, and the server's status page if it goes on"
+        ),
     ),
     (
         HandshakeRejected(429, {}, retry_after=7.0, attempts=2),
-        "the server answered the WebSocket upgrade with HTTP 429 and asks to wait 7 s; "
-        "check the URL, and the server's status page if it goes on",
+        (
+            "the server answered the WebSocket upgrade with HTTP 429 and asks to wait 7 s; "
+            "check the URL, and the server's status page if it goes on"
+        ),
     ),
     (
         AuthenticationError("bad key"),
@@ -68,13 +76,17 @@ CASES: list[tuple[AllenHarkError, str]] = [
     ),
     (
         CertificateRejected("it has expired", "api.example.org"),
-        "the TLS certificate of api.example.org was rejected: it has expired; "
-        "if a private authority signs it, pass ssl_context=ssl.create_default_context(cafile=…)",
+        (
+            "the TLS certificate of api.example.org was rejected: it has expired; "
+            "if a private authority signs it, pass ssl_context=ssl.create_default_context(cafile=…)"
+        ),
     ),
     (
         CertificateRejected("it has expired"),
-        "the TLS certificate of the server was rejected: it has expired; "
-        "if a private authority signs it, pass ssl_context=ssl.create_default_context(cafile=…)",
+        (
+            "the TLS certificate of the server was rejected: it has expired; "
+            "if a private authority signs it, pass ssl_context=ssl.create_default_context(cafile=…)"
+        ),
     ),
     (
         ConnectionLost("nothing came for 10 s", 1005, "bye"),
@@ -82,13 +94,17 @@ CASES: list[tuple[AllenHarkError, str]] = [
     ),
     (
         RequestRejected(REFUSED[:2]),
-        "the server rejected a request: no such bot 0; no such bot 1 (1); "
-        "check the ids of the channels subscribed last",
+        (
+            "the server rejected a request: no such bot 0; no such bot 1 (1); "
+            "check the ids of the channels subscribed last"
+        ),
     ),
     (
         RequestRejected(REFUSED),
-        "the server rejected a request: no such bot 0; no such bot 1 (1); no such bot 2 (2) and 2 more; "
-        "check the ids of the channels subscribed last",
+        (
+            "the server rejected a request: no such bot 0; no such bot 1 (1); no such bot 2 (2) and 2 more; "
+            "check the ids of the channels subscribed last"
+        ),
     ),
     (
         FlushTimeout(0.5),
@@ -98,8 +114,10 @@ CASES: list[tuple[AllenHarkError, str]] = [
     (StreamClosed("stream-3"), "stream-3 is closed and drained; make a new one with client.stream()"),
     (
         SlowConsumer("stream-1", 100),
-        "stream-1 fell 100 events behind; read faster, make its queue larger, "
-        'or choose overflow="drop_oldest", "latest" or "block"',
+        (
+            "stream-1 fell 100 events behind; read faster, make its queue larger, "
+            'or choose overflow="drop_oldest", "latest" or "block"'
+        ),
     ),
     (ClientClosed(), "the client is closed; make a new Client"),
     (ClientClosed("inherited through a fork"), "inherited through a fork; make a new Client"),
@@ -127,7 +145,7 @@ def test_copies_are_whole(error: AllenHarkError) -> None:
 
 def test_events_in_an_error_keep_their_frames() -> None:
     """What hangs on the events of `RequestRejected` comes along."""
-    twin = pickle.loads(pickle.dumps(RequestRejected(list(REFUSED))))
+    twin = pickle.loads(pickle.dumps(RequestRejected(REFUSED)))
     assert twin.errors == REFUSED
     assert [(event.raw, event.received_at) for event in twin.errors] == [(b"{}", NOW)] * len(REFUSED)
 
@@ -178,4 +196,4 @@ def test_errors_can_be_raised_and_chained() -> None:
         raise ConnectionFailed("no route") from cause
     assert caught.value.__cause__ is cause
     assert caught.value != ConnectionFailed("no route")
-    assert caught.value in {caught.value}
+    assert hash(caught.value) == hash(caught.value)

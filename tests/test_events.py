@@ -239,7 +239,8 @@ def test_extra_of_a_frame_that_is_no_object_is_empty(raw: bytes) -> None:
 )
 def test_extra_has_the_undeclared_keys(event: Any, left: set[str]) -> None:
     """What is documented for a type is no extra of it; what is read-only cannot be set."""
-    keys = "type mint price volume timestamp botId event data signature status slot message code".split()
+    keys = ["type", "mint", "price", "volume", "timestamp", "botId", "event", "data"]
+    keys += ["signature", "status", "slot", "message", "code"]
     event = evolve(event, raw=json.dumps(dict.fromkeys(keys, 1)).encode())
     assert set(event.extra) == left
     assert isinstance(event.extra, MappingProxyType)

@@ -8,9 +8,10 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
 
 from allenhark_ws._frames import MAX_FRAGMENTS, BinaryMessage, CloseReceived, FrameReader, Parsed, Violation
+
+from .peers import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
 
 LIMIT = 1_048_576
 

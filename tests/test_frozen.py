@@ -61,7 +61,7 @@ def test_equality_and_hash() -> None:
     """Equal to any mapping of the same items, lists or tuples in it; equal ones hash alike; order is no matter."""
     frozen = FrozenMapping(DATA)
     assert frozen == DATA
-    assert DATA == frozen
+    assert (DATA == frozen) is True  # noqa: SIM300 - the other way round
     assert frozen == OrderedDict(reversed(list(DATA.items())))
     assert frozen == FrozenMapping(DATA)
     assert hash(frozen) == hash(FrozenMapping(dict(reversed(list(DATA.items())))))

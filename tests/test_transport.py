@@ -15,7 +15,13 @@ from typing import Any
 
 import pytest
 import trustme
-from peers import (
+
+from allenhark_ws._aside import Interrupted
+from allenhark_ws._frames import BinaryMessage
+from allenhark_ws._transport import Batch, Transport
+from allenhark_ws.errors import ConnectionLost
+
+from .peers import (
     BINARY,
     CLOSE,
     PATIENCE,
@@ -34,11 +40,6 @@ from peers import (
     settings,
     upgrade,
 )
-
-from allenhark_ws._aside import Interrupted
-from allenhark_ws._frames import BinaryMessage
-from allenhark_ws._transport import Batch, Transport
-from allenhark_ws.errors import ConnectionLost
 
 
 @pytest.fixture(scope="module")
