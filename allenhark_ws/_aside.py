@@ -59,7 +59,7 @@ class _Call(Generic[T]):
         return self._results.pop()
 
 
-def call_aside(
+def call_aside(  # noqa: PLR0913 - all by name
     function: Callable[[], T],
     *,
     name: str,

@@ -40,13 +40,13 @@ def is_terminal(failure: BaseException | None) -> bool:
     return isinstance(failure, (AuthenticationError, CertificateRejected, ConfigurationError))
 
 
-@define
+@define(eq=False)
 class Retry:
     """Counts tries and says, after each failure or loss, how long to wait, or None: give up.
 
     Attributes:
         attempt: number of the current or coming try since the start or the last loss, from 1.
-        failed: failed attempts in a row, as `Backoff.max_attempts` counts them: a short READY between does not reset it.
+        failed: failed attempts in a row, as `Backoff.max_attempts` counts them: a short READY between resets nothing.
     """
 
     backoff: Backoff
@@ -90,14 +90,9 @@ class Retry:
             return self._wait() if self._forgive() else None
         return 0.0 if stable else self._wait()
 
-    def restart(self, *, lost: bool, stable: bool = False) -> None:
-        """The user wants a new connection now, at no cost to the counts.
-
-        Args:
-            lost: a READY connection is given up for it, so the coming try is the first since a loss.
-            stable: that connection counts as stable.
-        """
-        self.attempt = 1 if lost else self.attempt + 1
+    def after_reconnect(self, *, stable: bool) -> None:
+        """A READY connection was given up at the user's wish, for a new one at once; `stable` as in `after_loss`."""
+        self.attempt = 1
         if stable:
             self.stable()
 

@@ -349,7 +349,8 @@ def _upgrade(settings: Settings, opening: Opening, sock: socket.socket, target: 
 def parse_retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds to wait by a response's ``Retry-After`` (RFC 9110, section 10.2.3), at least 0.
 
-    None without a usable one.  A date counts from the response's own ``Date``, so that a wrong clock here changes nothing; without it, from now.
+    None without a usable one.  A date counts from the response's own ``Date``, so that a wrong clock here changes
+    nothing; without it, from `now`, which is this machine's clock unless given.
     """
     text = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(text):

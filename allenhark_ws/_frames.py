@@ -134,9 +134,9 @@ class FrameReader:
             position = self._cut_all(data, parsed)
         except _Broken as broken:
             parsed.end = broken.violation
-        if parsed.end is None:
-            self._partial = bytearray(data[position:])
-        else:
+            position = len(data)
+        self._partial = bytearray(data[position:])
+        if parsed.end is not None:
             self._ended = True
             self._partial = self._message = bytearray()
         return parsed

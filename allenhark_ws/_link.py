@@ -8,15 +8,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable
+from datetime import datetime
+from typing import Final, NamedTuple
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from .channels import Channel, Transactions
+from .events import DataEvent, ServerEvent
 
-__all__ = ["Link", "Ping"]
+__all__ = ["Instant", "Link", "Ping"]
+
+_MAX_UNANSWERED: Final = 10_000
+"""Pings remembered while they wait for their pongs; of older ones only the number is known."""
 
 
-@define(eq=False)
+class Instant(NamedTuple):
+    """A moment, on both clocks: `mono` for every rule, `wall` (aware, UTC) only to be shown."""
+
+    mono: float
+    wall: datetime
+
+
+@frozen(eq=False)
 class Ping:
     """A ping that went out.
 
@@ -36,26 +49,46 @@ class Link:
     """The bookkeeping of one open connection.
 
     Attributes:
-        ready_at: when the first pong came, or None before it.
+        last_heard: when the last frame arrived; when it was opened, before the first.
         barrier_deadline: by when the first pong has to come.
-        silence_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
         next_ping_at: when the next heartbeat is due.
         next_slot: before this time nothing may be sent (`max_send_rate`).
+        ready_at: when the first pong came, or None before it.
+        silence_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
+        early: what the server said before the first pong, held back.
         on_wire: the channels the server was asked for on this connection.
         todo: what is to be sent, in order: channels to reconcile and flushes to ping for.
     """
 
+    last_heard: Instant
     barrier_deadline: float
     next_ping_at: float
     next_slot: float
     ready_at: float | None = None
     silence_deadline: float | None = None
+    early: list[ServerEvent | DataEvent] = field(factory=list)
     on_wire: dict[Channel, None] = field(factory=dict)
     todo: dict[Channel | Hashable, None] = field(factory=dict)
-    wallet: Transactions | None = None
-    _unanswered: deque[Ping] = field(factory=deque)
+    _wallets: dict[Transactions, None] = field(factory=dict)
+    _unanswered: deque[Ping] = field(factory=lambda: deque(maxlen=_MAX_UNANSWERED))
     _pings: int = 0
+    _pongs: int = 0
     _confirmed_by: int = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the first pong has come."""
+        return self.ready_at is not None
+
+    def ready_for(self, now: float) -> float:
+        """Seconds since the first pong; 0 before it."""
+        return 0.0 if self.ready_at is None else now - self.ready_at
+
+    def be_patient(self, deadline: float) -> None:
+        """Whatever the server still owes a sign of life for, it has until the deadline."""
+        self.barrier_deadline = deadline
+        if self.silence_deadline is not None:
+            self.silence_deadline = deadline
 
     def plan(self, items: Iterable[Channel | Hashable]) -> None:
         """Add to what is to be sent; what is already planned keeps its place."""
@@ -76,17 +109,17 @@ class Link:
             self.silence_deadline = now + patience
 
     def ponged(self) -> Ping | None:
-        """A pong came in: the ping it answers, or None when every ping has its pong already.
+        """A pong came in: the ping it answers, or None when every ping has its pong already, or it is long forgotten.
 
         Pongs carry no id, so the n-th pong answers the n-th ping; a pong too many is credited to nothing, or it would
         answer a later ping before the server has seen it.
         """
-        if not self._unanswered:
+        if self._pongs == self._pings:
             return None
-        ping = self._unanswered.popleft()
-        if ping.number >= self._confirmed_by:
+        self._pongs += 1
+        if self._pongs >= self._confirmed_by:
             self._confirmed_by = 0
-        return ping
+        return self._unanswered.popleft() if self._unanswered[0].number == self._pongs else None
 
     def requested(self, channel: Channel, *, wanted: bool) -> None:
         """A subscribe or unsubscribe goes out; the next ping's pong will show that it was processed."""
@@ -95,9 +128,19 @@ class Link:
         else:
             self.on_wire.pop(channel, None)
         if isinstance(channel, Transactions):
-            wallets = [c for c in self.on_wire if isinstance(c, Transactions)]
-            self.wallet = wallets[0] if len(wallets) == 1 else None
+            self._note_wallet(channel, wanted=wanted)
         self._confirmed_by = self._pings + 1
+
+    def _note_wallet(self, channel: Transactions, *, wanted: bool) -> None:
+        if wanted:
+            self._wallets[channel] = None
+        else:
+            self._wallets.pop(channel, None)
+
+    @property
+    def wallet(self) -> Transactions | None:
+        """The only wallet the server was asked for, or None."""
+        return next(iter(self._wallets)) if len(self._wallets) == 1 else None
 
     @property
     def unconfirmed(self) -> bool:

@@ -1,19 +1,20 @@
-"""The background thread: mailbox → session → commands and events → wait; the only place that knows threads and sockets
-and rules at once, and has none of its own.
+"""The background thread: mailbox → session → commands and events → wait.
 
-One turn of the loop sleeps until the socket, a wake-up or the next deadline; reads the mailbox; reads the socket once;
-ticks the session; and does what it says, in order.  User threads only post: a function for the mailbox and a byte for the
-selector.  Nothing polls: an idle client sleeps until its next deadline.
+It is the only place that knows threads, sockets and rules at once, and it has no rules of its own.  One turn of the
+loop sleeps until the socket, a wake-up or the next deadline; reads the mailbox; reads the socket once; ticks the session;
+and does what it says, in order.  User threads only post: a function for the mailbox and a byte for the selector.  Nothing
+polls: an idle client sleeps until its next deadline.
 
-While a connection is being opened the same wait serves the transport, so that a `close()` or a wake-up is heard in every
-phase.  While a blocking consumer is full, events are held, the socket is not read and the session suspends liveness.
+While a connection is being opened the same wait serves the transport, so that a `close()` is heard in every phase.
+While a blocking consumer is full, events are held, the socket is not read and the session suspends liveness.
 
-Neighbours: `client` makes it and posts to it; it drives `_session`, obeys it through a `Transport`, and delivers through
-the `_router`, which it holds weakly: this thread must never keep a client alive.
+Neighbours: `client` makes it and posts to it; it drives `_session`, obeys it through a `Transport`, and delivers
+through the `_router`, which it holds weakly: this thread must never keep a client alive.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -23,6 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime, timezone
+from types import TracebackType
 from typing import Any, Final, Protocol
 
 from attrs import define, field
@@ -31,7 +33,7 @@ from ._aside import Interrupted, Waiter, call_aside
 from ._codec import Codec, encode_auth, wire_type
 from ._counters import Counters
 from ._dispatch import CallbackThread, InlineCallbacks
-from ._process import enrol
+from ._process import enrol, is_exiting
 from ._queue import EventQueue, wait_slices
 from ._redact import Redactor
 from ._router import Router, dropping_report
@@ -39,8 +41,8 @@ from ._session import Drop, Flushed, Instant, Open, Output, Send, SendAuth, Sess
 from ._wakeup import WakeUp
 from .channels import Channel
 from .config import Secret, Settings
-from .errors import AllenHarkError, ConfigurationError, ConnectionFailed, ConnectionLost
-from .events import DataEvent, Event, InvalidMessage, UnknownMessage
+from .errors import AllenHarkError, ClientClosed, ConfigurationError, ConnectionFailed, ConnectionLost
+from .events import DataEvent, Event, InvalidMessage, ServerEvent, UnknownMessage
 from .state import State
 
 __all__ = ["Clock", "Loop", "Transport", "TransportFactory"]
@@ -53,13 +55,20 @@ _GOODBYE: Final = 1.0
 _ROOM: Final = 65_536
 """Bytes waiting to be sent above which no further request is added: the send buffer stays bounded."""
 
+_LONGEST_SLEEP: Final = 86_400.0
+"""Seconds of a single wait at most: the system's waits take no more than some weeks, intervals may be longer."""
+
 
 class Clock:
-    """Both clocks of the machine; tests pass their own."""
+    """Both clocks of the machine, and the one place where time passes; tests pass their own."""
 
     def now(self) -> Instant:
         """The moment: monotonic seconds, and aware UTC."""
         return Instant(time.monotonic(), datetime.now(timezone.utc))
+
+    def wait(self, selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Sleep until something is ready, or for `timeout` seconds, None for ever; what is ready."""
+        return selector.select(None if timeout is None else min(timeout, _LONGEST_SLEEP))
 
 
 class Batch(Protocol):
@@ -110,6 +119,13 @@ class Transport(Protocol):
     def disown(self) -> None: ...
 
 
+def _beyond_our_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback that is the user's own code: our frames hold the loop and need not be seen."""
+    while traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith(__package__ or ""):
+        traceback = traceback.tb_next
+    return traceback
+
+
 TransportFactory = Callable[[Settings, Callable[[str], str]], Transport]
 
 
@@ -153,12 +169,13 @@ class Loop:
     closing: bool = field(default=False, init=False)
     readies: int = field(default=0, init=False)
     _router_ref: weakref.ref[Router] | None = field(default=None, init=False)
-    _crash: AllenHarkError | None = field(default=None, init=False)
+    _requested_error: AllenHarkError | None = field(default=None, init=False)
     _mailbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = field(factory=deque, init=False)
     _wakeup: WakeUp | None = field(default=None, init=False)
     _selector: selectors.BaseSelector | None = field(default=None, init=False)
     _watched: tuple[socket.socket, int] | None = field(default=None, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
+    _driver: int | None = field(default=None, init=False)
     _transport: Transport | None = field(default=None, init=False)
     _candidate: Transport | None = field(default=None, init=False)
     _unwanted: bool = field(default=False, init=False)
@@ -189,6 +206,7 @@ class Loop:
         """Say where events go; the router is held weakly, so that these threads keep no client alive."""
         self._router_ref = weakref.ref(router)
         self.sink.attach(self._router_ref)
+        enrol(self)
 
     def _router(self) -> Router | None:
         return None if self._router_ref is None else self._router_ref()
@@ -202,51 +220,60 @@ class Loop:
 
     @property
     def error(self) -> AllenHarkError | None:
-        """The terminal error, if the client ended with one."""
-        return self._crash or self.session.error
+        """The terminal error, if the client ended, or is about to end, with one."""
+        return self.session.error or self._requested_error
 
-    def start(self) -> None:
-        """Start the threads; nothing when they were started, or the client ended, before.
+    def start(self) -> bool:
+        """Start the threads; whether it was this call that did.
 
         Raises:
-            RuntimeError: no thread can be started.
+            RuntimeError: no thread can be started; the loop has ended.
+            OSError: there are no file descriptors left; the loop has ended.
         """
         with self.changed:
-            if self.started or self.ended:
-                return
+            if self.started:
+                return False
             self.started = True
-            self._wakeup = WakeUp()
-            self._selector = selectors.DefaultSelector()
-            self._selector.register(self._wakeup.receiver, selectors.EVENT_READ)
-            self._thread = threading.Thread(target=self.run, name=f"allenhark-io-{self._name}", daemon=True)
-            self._mailbox.append((self._begin, ()))
-        enrol(self)
         try:
-            if self.callbacks is not None:
-                self.callbacks.start()
-            self._thread.start()
-        except RuntimeError:
+            self._launch()
+        except (RuntimeError, OSError):
             self.session.close()
             self._finish()
             raise
+        return True
+
+    def _launch(self) -> None:
+        self._wakeup = WakeUp()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wakeup.receiver, selectors.EVENT_READ)
+        self._mailbox.append((self._begin, ()))
+        if self.callbacks is not None:
+            self.callbacks.start()
+        self._thread = threading.Thread(target=self.run, name=f"allenhark-io-{self._name}", daemon=True)
+        self._thread.start()
 
     def post(self, function: Callable[..., object], *arguments: object) -> None:
         """Run the function on the I/O thread, soon; the session's outputs are obeyed afterwards."""
-        self._mailbox.append((function, arguments))
+        self._note(function, *arguments)
         self.wake()
+
+    def _note(self, function: Callable[..., object], *arguments: object) -> None:
+        if not self.ended:
+            self._mailbox.append((function, arguments))
 
     def wake(self) -> None:
         """Make the I/O thread look around; never blocks, never raises."""
-        if self._wakeup is not None:
-            self._wakeup.wake()
+        wakeup = self._wakeup
+        if wakeup is not None:
+            wakeup.wake()
 
     def want(self, channels: list[Channel]) -> None:
         """Channels became wanted; takes note without waking."""
-        self._mailbox.append((self.session.want, (channels,)))
+        self._note(self.session.want, channels)
 
     def unwant(self, channels: list[Channel]) -> None:
         """Channels are wanted no more; takes note without waking."""
-        self._mailbox.append((self.session.unwant, (channels,)))
+        self._note(self.session.unwant, channels)
 
     def abandon(self) -> None:
         """Nobody holds the client any more: end, quietly."""
@@ -282,25 +309,43 @@ class Loop:
         """Drop the connection and come back at once."""
         self.post(lambda: self.session.reconnect(self._clock.now()))
 
-    def request_close(self, deadline: float, error: AllenHarkError | None = None) -> None:
-        """End the client; what is queued for callbacks is delivered until the monotonic deadline."""
-        self.closing = True
-        self._close_deadline = deadline if self._close_deadline is None else min(deadline, self._close_deadline)
+    def request_close(self, deadline: float, error: AllenHarkError | None = None) -> float:
+        """End the client; what is queued for callbacks is delivered until the monotonic deadline.
+
+        Args:
+            deadline: when to give up on a slow callback or a mute server.
+            error: what the client is to end with, if nothing else ended it before.
+
+        Returns:
+            The deadline that counts: the earliest ever given.
+        """
+        with self.changed:
+            if not self.closing and self.session.state is not State.CLOSED:
+                self._requested_error = error
+            self.closing = True
+            self._close_deadline = deadline if self._close_deadline is None else min(deadline, self._close_deadline)
         if self.callbacks is not None:
             self.callbacks.expire_at(deadline)
         self.post(self.session.close, error)
+        return self._close_deadline
 
     def close_unstarted(self) -> bool:
-        """End a client whose threads were never started, on the caller's thread; False when they were."""
+        """End a client whose threads were never started; False when they were.
+
+        Its `Closed` is delivered as ever: on the callback thread, started for it, unless the interpreter is exiting.
+        """
         with self.changed:
             if self.started:
                 return False
             self.started = self.closing = True
+        self._driver = threading.get_ident()
         self.session.close()
         self._obey()
         self._finish()
-        if self.callbacks is not None:
-            self.callbacks.run()
+        self._driver = None
+        if self.callbacks is not None and len(self.callbacks.queue):
+            with contextlib.suppress(RuntimeError):
+                self.callbacks.start()
         return True
 
     def wait_for(self, predicate: Callable[[], bool], deadline: float | None) -> bool:
@@ -313,7 +358,7 @@ class Loop:
 
     def join(self, deadline: float) -> None:
         """Wait until both threads have ended, or the monotonic deadline; does not wait for the caller's own thread."""
-        if not self.runs_here():
+        if self.started and not self.runs_here():
             self.wait_for(lambda: False, deadline)
             if self.callbacks is not None and not self.callbacks.runs_here():
                 self.callbacks.join(deadline)
@@ -322,7 +367,7 @@ class Loop:
 
     def runs_here(self) -> bool:
         """Whether the caller is the I/O thread."""
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._driver
 
     def disown(self) -> None:
         """In a forked child: let go of the parent's file descriptors, without a lock and without a word on the wire."""
@@ -331,6 +376,7 @@ class Loop:
         for transport in (self._transport, self._candidate):
             if transport is not None:
                 transport.disown()
+        self._transport = self._candidate = self._watched = None
         if self._selector is not None:
             self._selector.close()
         if self._wakeup is not None:
@@ -340,15 +386,20 @@ class Loop:
 
     def run(self) -> None:
         """Turn until the session is closed: the body of the thread."""
+        self._driver = threading.get_ident()
         try:
-            while self.session.state is not State.CLOSED:
+            while self.session.state is not State.CLOSED and not self.forked:
                 self._turn()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
+        except BaseException as error:
             _logger.critical("the background thread failed; please report this", exc_info=error)
-            self._crash = ConnectionFailed(f"the background thread failed with {type(error).__name__}; please report this")
-            self._crash.__cause__ = error
+            crash = ClientClosed(f"the background thread failed with {type(error).__name__}; please report this")
+            # Without its frames: they hold what was being sent, which may be the key.
+            crash.__cause__ = error.with_traceback(None)
+            self.session.close(crash)
         finally:
-            self._finish()
+            if not self.forked:
+                self._finish()
+            self._driver = None
 
     def _begin(self) -> None:
         self.session.start(self._clock.now())
@@ -416,7 +467,7 @@ class Loop:
 
     def _select(self, timeout: float | None) -> int:
         ready = 0
-        for key, mask in self._the_selector.select(timeout):
+        for key, mask in self._clock.wait(self._the_selector, timeout):
             if self._wakeup is not None and key.fileobj is self._wakeup.receiver:
                 self._wakeup.drain()
             else:
@@ -424,9 +475,13 @@ class Loop:
         return ready
 
     def _read_mail(self) -> None:
+        """Do what was asked for, one thing after the other: a connection opened for the first waits for the rest."""
         for _ in range(len(self._mailbox)):
+            if not self._mailbox:  # read by the waiter of a connection being opened
+                break
             function, arguments = self._mailbox.popleft()
             function(*arguments)
+            self._obey()
         if self.abandoned:
             self.session.close()
         self._obey()
@@ -497,7 +552,7 @@ class Loop:
                 return
         self._emit(ready)
 
-    def _count(self, event: Event, size: int) -> None:
+    def _count(self, event: DataEvent | ServerEvent, size: int) -> None:
         counters = self._counters
         counters.messages_received += 1
         counters.bytes_received += size
@@ -579,7 +634,11 @@ class Loop:
         except Interrupted:
             return
         except (ConnectionFailed, ConfigurationError) as error:
-            failure = error
+            failure = error.with_traceback(None)  # its frames hold this loop, and errors may live for long
+        except RuntimeError:
+            if not is_exiting():  # no thread can be started then, to resolve a name on; the loop is told to end
+                raise
+            return
         finally:
             self._candidate = None
         now = self._clock.now()
@@ -596,27 +655,28 @@ class Loop:
             ConnectionFailed: the callable raised, or took longer than `connect_timeout`.
             ConfigurationError: it gave no key.
         """
-        seconds = self._settings.connect_timeout
-        failed: BaseException | None = None
-        try:
-            key = self._settings.api_key
-            if key.is_callable:
-                key = call_aside(
-                    key.current,
-                    name="api-key",
-                    wait=self._wait_opening,
-                    wake=self.wake,
-                    deadline=self._clock.now().mono + seconds,
-                    clock=lambda: self._clock.now().mono,
-                )
-            self._redactor.learn(key)
-        except (ConfigurationError, Interrupted):
-            raise
-        except BaseException as error:  # noqa: BLE001 - the user's function may raise anything
-            failed = error
-        if failed is None:
-            return key
-        raise ConnectionFailed(f"the api_key callable failed: {type(failed).__name__}") from failed
+        key, failed = self._settings.api_key, None
+        if key.is_callable:
+            try:
+                key = self._call_for_key(key)
+            except (ConfigurationError, Interrupted):
+                raise
+            except BaseException as error:  # noqa: BLE001 - the user's function may raise anything
+                failed = error.with_traceback(_beyond_our_frames(error.__traceback__))
+        if failed is not None:
+            raise ConnectionFailed(f"the api_key callable failed: {type(failed).__name__}") from failed
+        self._redactor.learn(key)
+        return key
+
+    def _call_for_key(self, key: Secret) -> Secret:
+        return call_aside(
+            key.current,
+            name="api-key",
+            wait=self._wait_opening,
+            wake=self.wake,
+            deadline=self._clock.now().mono + self._settings.connect_timeout,
+            clock=lambda: self._clock.now().mono,
+        )
 
     def _wait_opening(self, sock: socket.socket | None, mask: int, deadline: float) -> bool:
         """The waiter of a connection being opened: hears the mailbox and keeps an eye on callbacks meanwhile."""
@@ -627,6 +687,7 @@ class Loop:
         self._read_mail()
         self._deliver_held()
         self._watch_callbacks(self._clock.now())
+        self._obey()
         self._announce()
         if self._unwanted:
             raise Interrupted
@@ -687,27 +748,39 @@ class Loop:
 
     def _finish(self) -> None:
         """Release everything and everybody, whatever happened."""
-        error = self.error
         try:
-            if self._transport is not None:
-                self._unwatch()
-                self._transport.abort()
-            events, self._held = self._held, []
-            self._deliver(events, force=True)
-            router = self._router()
-            if router is not None:
-                router.finish(error)
+            self._hang_up()
         finally:
-            self._let_go()
+            try:
+                self._deliver_last()
+            finally:
+                self._let_go()
+
+    def _hang_up(self) -> None:
+        transport = self._transport
+        if transport is not None:
+            self._discard()
+            transport.abort()
+
+    def _deliver_last(self) -> None:
+        """Deliver what is held and what the session still had to say, into full queues too: nothing else will come."""
+        said = [output for output in self.session.take() if isinstance(output, Event)]
+        events, self._held = [*self._held, *said], []
+        self._deliver(events, force=True)
 
     def _let_go(self) -> None:
+        router = self._router()
+        if router is not None:
+            router.finish(self.error)
         if self.callbacks is not None:
             self.callbacks.finish()
         with self.changed:
             self.ended = True
             self.changed.notify_all()
-            if self._selector is not None:
-                self._selector.close()
-            wakeup, self._wakeup = self._wakeup, None
+        self._mailbox.clear()
+        selector, self._selector = self._selector, None
+        wakeup, self._wakeup = self._wakeup, None
+        if selector is not None:
+            selector.close()
         if wakeup is not None:
             wakeup.close()

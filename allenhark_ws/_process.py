@@ -1,7 +1,8 @@
-"""What happens to running loops when the process forks or exits.
+"""What happens to a process's loops when it forks or exits.
 
-A fork copies file descriptors but no threads: the child must let go of its copies without a word on the wire.  At exit the
-loops are asked to close, within a bound; daemon threads never hold the interpreter up.  Neighbours: `_loop` enrols itself.
+A fork copies file descriptors but no threads: the child must let go of its copies without a word on the wire.  At exit
+the loops are asked to close, within a bound; daemon threads never hold the interpreter up.  Neighbours: `_loop` enrols
+itself.
 """
 
 from __future__ import annotations
@@ -19,20 +20,26 @@ _EXIT_PATIENCE: Final = 1.0
 
 
 class _Loop(Protocol):
-    def disown(self) -> None: ...
+    def disown(self) -> None:
+        """In a forked child: let go of everything that is the parent's."""
 
-    def request_close(self, deadline: float) -> None: ...
+    def request_close(self, deadline: float) -> float:
+        """Begin to end by the monotonic deadline; the earliest that was ever given."""
 
-    def join(self, deadline: float) -> None: ...
+    def join(self, deadline: float) -> None:
+        """Wait for the end until the monotonic deadline."""
 
 
-_running: weakref.WeakSet[_Loop] = weakref.WeakSet()
+_enrolled: dict[int, weakref.ref[_Loop]] = {}
+"""By number; a plain dictionary, since a copy of it is made in one step, whatever other threads enrol meanwhile."""
+
 _exiting: list[bool] = []
 
 
 def enrol(loop: _Loop) -> None:
     """Look after the loop until it is collected."""
-    _running.add(loop)
+    number = id(loop)
+    _enrolled[number] = weakref.ref(loop, lambda _: _enrolled.pop(number, None))
 
 
 def is_exiting() -> bool:
@@ -40,20 +47,22 @@ def is_exiting() -> bool:
     return bool(_exiting)
 
 
+def _loops() -> list[_Loop]:
+    return [loop for reference in list(_enrolled.values()) if (loop := reference()) is not None]
+
+
 def _at_exit() -> None:
+    """Close every loop, all at the same time; one that was closed before is waited for no longer than its user was."""
     _exiting.append(True)
     deadline = time.monotonic() + _EXIT_PATIENCE
-    loops = list(_running)
-    for loop in loops:
-        loop.request_close(deadline)
-    for loop in loops:
-        loop.join(deadline)
+    closing = [(loop, loop.request_close(deadline)) for loop in _loops()]
+    for loop, until in closing:
+        loop.join(until)
 
 
 def _in_child() -> None:
-    for loop in list(_running):
+    for loop in _loops():
         loop.disown()
-    _running.clear()
 
 
 atexit.register(_at_exit)

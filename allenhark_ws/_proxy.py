@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import socket
-from typing import Final, cast
+from types import ModuleType
+from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from attrs import field, frozen
@@ -143,37 +144,42 @@ class _Connected:
         return self.guarded
 
 
-def _connect_socks(guarded: GuardedSocket, proxy: Proxy, host: str, port: int) -> None:
+def _python_socks() -> ModuleType | None:
+    """The library, or None when the extra is not installed."""
     try:
-        from python_socks import ProxyError, ProxyType  # noqa: PLC0415 - an extra
-        from python_socks.sync import Proxy as SocksProxy  # noqa: PLC0415
+        import python_socks.sync  # noqa: PLC0415 - an extra, needed by few
     except ImportError:
-        missing = True
-    else:
-        missing = False
-    if missing:
+        return None
+    return python_socks
+
+
+def _connect_socks(guarded: GuardedSocket, proxy: Proxy, host: str, port: int) -> None:
+    library = _python_socks()
+    if library is None:
         raise ConnectionFailed(f'the proxy {proxy} needs python-socks: pip install "allenhark-ws[socks]"')
-    kind = ProxyType.SOCKS4 if proxy.scheme.startswith("socks4") else ProxyType.SOCKS5
-    target = host if proxy.scheme in ("socks4a", "socks5h") else _resolve(guarded.opening, host, port, kind.name)
-    front = cast("SocksProxy", _Connected(guarded))
-    socks = SocksProxy(kind, proxy.host, proxy.port, proxy.username, proxy.password, rdns=True, forward=front)
+    kind = library.ProxyType.SOCKS4 if proxy.scheme.startswith("socks4") else library.ProxyType.SOCKS5
+    by_name = proxy.scheme in {"socks4a", "socks5h"}
+    target = host if by_name else _resolve(guarded.opening, host, port, proxy.scheme)
+    front = _Connected(guarded)
     problem = ""
     try:
-        socks.connect(target, port, timeout=guarded.opening.timeout)
-    except ProxyError as error:
-        problem = str(error)
+        library.sync.Proxy(
+            kind, proxy.host, proxy.port, proxy.username, proxy.password, rdns=True, forward=front
+        ).connect(target, port, timeout=guarded.opening.timeout)
     except (ConnectionFailed, Interrupted):
         raise
+    except library.ProxyError as error:  # its texts are the library's own
+        problem = str(error)
     except Exception as error:  # noqa: BLE001 - a reply out of turn or unfit credentials make it raise anything
         problem = f"unusable reply or credentials ({type(error).__name__})"
     if problem:
         raise ConnectionFailed(f"{guarded.phase}: {problem}")
 
 
-def _resolve(opening: Opening, host: str, port: int, kind: str) -> str:
+def _resolve(opening: Opening, host: str, port: int, scheme: str) -> str:
     """The server's address, looked up here as ``socks4`` and ``socks5`` demand, within the deadline."""
     addresses = look_up(opening, host, port)
     for family, address in addresses:
-        if family == socket.AF_INET or kind == "SOCKS5":
+        if family == socket.AF_INET or scheme == "socks5":
             return str(address[0])
     raise ConnectionFailed(f"{host} has no IPv4 address, and a socks4 proxy can reach no other; use socks5h")

@@ -19,7 +19,7 @@ from .events import Event, PriceUpdate
 
 __all__ = ["Drained", "EventQueue", "TimedOut", "wait_slices"]
 
-_SLICE: Final = 0.5 if os.name == "nt" else None
+_SLICE: Final = 0.5 if os.name == "nt" else threading.TIMEOUT_MAX
 """The longest single wait, seconds: before Python 3.14 Ctrl-C does not interrupt a lock wait on Windows."""
 
 
@@ -37,50 +37,52 @@ class TimedOut(Exception):  # noqa: N818 - a signal, not an error
 
 def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
     """Wait on the condition, held by the caller, once; False when the monotonic deadline has passed."""
-    remaining = None if deadline is None else deadline - time.monotonic()
-    if remaining is not None and remaining <= 0:
+    remaining = _SLICE if deadline is None else deadline - time.monotonic()
+    if remaining <= 0:
         return False
-    slices = [seconds for seconds in (remaining, _SLICE) if seconds is not None]
-    condition.wait(min(slices, default=None))
+    condition.wait(min(remaining, _SLICE))
     return True
 
 
 class _Buffer(Protocol):
-    """What holds the events; every method runs under the queue's lock."""
+    """What holds the events and decides which are lost; every method runs under the queue's lock."""
 
     conflated: int
 
     def __len__(self) -> int: ...
 
-    def append(self, event: Event) -> None: ...
-
-    def replace(self, event: Event) -> bool:
-        """Put the event in the place of one that it makes obsolete; False when there is none."""
+    def fill(self, events: Sequence[Event]) -> int:
+        """Take the events in order; how many were lost by it."""
 
     def take(self) -> Event:
         """Remove the oldest."""
 
-    def evict(self) -> None:
-        """Remove the one that is worth least."""
-
 
 class _Fifo:
-    """Everything in order of arrival."""
+    """Everything in order of arrival; whole batches cost one call."""
 
-    def __init__(self) -> None:
+    def __init__(self, maxsize: int, overflow: str) -> None:
         self.conflated = 0
+        self._maxsize = maxsize
+        self._overflow = overflow
         self._events: deque[Event] = deque()
-        self.append = self._events.append
         self.take = self._events.popleft
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def replace(self, event: Event) -> bool:  # noqa: ARG002 - nothing is ever obsolete here
-        return False
-
-    def evict(self) -> None:
-        self._events.popleft()
+    def fill(self, events: Sequence[Event]) -> int:
+        excess = len(self._events) + len(events) - self._maxsize
+        if excess <= 0 or self._overflow == "block":
+            self._events.extend(events)
+            return 0
+        if self._overflow == "drop_oldest":
+            self._events.extend(events)
+            for _ in range(excess):
+                self._events.popleft()
+        else:
+            self._events.extend(events[: len(events) - excess])
+        return excess
 
 
 class _Conflating:
@@ -90,8 +92,9 @@ class _Conflating:
     prices alone, so that the oldest price is found without a search.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, maxsize: int) -> None:
         self.conflated = 0
+        self._maxsize = maxsize
         self._events: OrderedDict[str | int, Event] = OrderedDict()
         self._mints: OrderedDict[str, None] = OrderedDict()
         self._number = 0
@@ -99,33 +102,36 @@ class _Conflating:
     def __len__(self) -> int:
         return len(self._events)
 
-    def append(self, event: Event) -> None:
-        if isinstance(event, PriceUpdate):
-            self._mints[event.mint] = None
-            self._events[event.mint] = event
-        else:
+    def fill(self, events: Sequence[Event]) -> int:
+        lost = 0
+        for event in events:
+            mint = event.mint if isinstance(event, PriceUpdate) else None
+            if mint is not None and mint in self._mints:
+                self._events[mint] = event
+                self.conflated += 1
+                continue
+            if len(self._events) >= self._maxsize:
+                self._evict()
+                lost += 1
+            if mint is not None:
+                self._mints[mint] = None
             self._number += 1
-            self._events[self._number] = event
+            self._events[self._number if mint is None else mint] = event
+        return lost
 
-    def replace(self, event: Event) -> bool:
-        if not isinstance(event, PriceUpdate) or event.mint not in self._mints:
-            return False
-        self._events[event.mint] = event
-        self.conflated += 1
-        return True
+    def _evict(self) -> None:
+        """The oldest price goes first, then the oldest event."""
+        if self._mints:
+            mint, _ = self._mints.popitem(last=False)
+            del self._events[mint]
+        else:
+            self._events.popitem(last=False)
 
     def take(self) -> Event:
         key, event = self._events.popitem(last=False)
         if isinstance(key, str):
             del self._mints[key]
         return event
-
-    def evict(self) -> None:
-        if self._mints:
-            mint, _ = self._mints.popitem(last=False)
-            del self._events[mint]
-        else:
-            self._events.popitem(last=False)
 
 
 def _nothing(*_arguments: object) -> None:
@@ -172,11 +178,14 @@ class EventQueue:
         self.failure: SlowConsumer | None = None
         self._on_room = on_room
         self._on_recovered = on_recovered
-        self._buffer: _Buffer = _Conflating() if overflow == "latest" else _Fifo()
-        self._changed = threading.Condition(threading.Lock())
+        self._buffer: _Buffer = _Conflating(maxsize) if overflow == "latest" else _Fifo(maxsize, overflow)
+        # Reentrant: a signal handler, or a finalizer run by the collector, may close the stream whose reader it interrupts.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._waiting = 0
         self._starving = False
         self._dropping = False
+        self._news = False
         self._recovered = False
         self._unreported = 0
         self._finished = False
@@ -193,14 +202,19 @@ class EventQueue:
     @property
     def idle(self) -> bool:
         """Whether the consumer is waiting and there is nothing for it."""
-        with self._changed:
+        with self._lock:
             return self._waiting > 0 and not self._buffer
+
+    @property
+    def would_wait(self) -> bool:
+        """Whether taking would have to wait: nothing is queued, and something may still come."""
+        return not (self._finished or self._buffer)
 
     # --- The producer's side
 
     def room(self) -> int:
         """How many events fit without dropping, for a blocking queue; when none does, `on_room` will be called."""
-        with self._changed:
+        with self._lock:
             free = self.maxsize - len(self._buffer)
             self._starving = free <= 0 and not self._finished
             return self.maxsize if self._finished else free
@@ -210,53 +224,43 @@ class EventQueue:
 
         A blocking queue takes them all: its producer asks for `room` before.
         """
-        with self._changed:
+        with self._lock:
             if self._finished:
                 return 0
-            lost = 0
-            for event in events:
-                if self._buffer.replace(event):
-                    continue
-                if len(self._buffer) < self.maxsize or self.blocking:
-                    self._buffer.append(event)
-                else:
-                    lost += self._overflow(event)
-            self.high_water = max(self.high_water, len(self._buffer))
-            self.dropped += lost
-            self._unreported += lost
+            lost = self._buffer.fill(events)
+            queued = len(self._buffer)
+            if queued > self.high_water:
+                self.high_water = queued
+            if lost:
+                self._lose(lost)
             if self._waiting:
                 self._changed.notify_all()
             return lost
 
-    def _overflow(self, event: Event) -> int:
-        """Make the choice of the policy for one event and a full queue; how many were lost."""
+    def _lose(self, lost: int) -> None:
+        self.dropped += lost
+        self._unreported += lost
+        if not self._dropping:
+            self._dropping = self._news = True
         if self.overflow == "error":
-            self._fail()
-        if self._finished or self.overflow == "drop_newest":
-            return 1
-        self._buffer.evict()
-        self._buffer.append(event)
-        return 1
-
-    def _fail(self) -> None:
-        if self.failure is None:
             self.failure = SlowConsumer(self.name, self.maxsize)
             self._finished = True
             self._error = self.failure
 
     def take_report(self, *, recovered: bool = False) -> int | None:
         """How many events were lost since the last report, when there is news: dropping began, or ended."""
-        with self._changed:
-            if recovered is not self._dropping or not (recovered or self._unreported):
+        with self._lock:
+            if not (self._dropping if recovered else self._news):
                 return None
-            self._dropping = not recovered
-            self._recovered = False
+            self._news = False
+            if recovered:
+                self._dropping = self._recovered = False
             count, self._unreported = self._unreported, 0
             return count
 
     def finish(self, error: AllenHarkError | None = None) -> None:
         """Nothing more will come; what is queued can still be taken.  The first end counts."""
-        with self._changed:
+        with self._lock:
             if not self._finished:
                 self._finished = True
                 self._error = error
@@ -272,27 +276,30 @@ class EventQueue:
             TimedOut: nothing came in time.
             Drained: nothing will come.
         """
-        with self._changed:
-            self._wait(timeout)
+        with self._lock:
+            if not self._buffer:
+                self._wait(timeout)
             event = self._buffer.take()
-            hooks = self._after_take()
+            if not (self._starving or self._dropping):
+                return event
+            hooks = self._hooks()
         for hook in hooks:
             hook()
         return event
 
     def take_batch(self, most: int, timeout: float | None = None) -> list[Event]:
         """Like `take`, for as many events as there are, up to `most`; waits for the first one only."""
-        with self._changed:
-            self._wait(timeout)
-            events = [self._buffer.take() for _ in range(min(most, len(self._buffer)))]
-            hooks = self._after_take()
+        with self._lock:
+            if not self._buffer:
+                self._wait(timeout)
+            take = self._buffer.take
+            events = [take() for _ in range(min(most, len(self._buffer)))]
+            hooks = self._hooks()
         for hook in hooks:
             hook()
         return events
 
     def _wait(self, timeout: float | None) -> None:
-        if self._buffer:
-            return
         deadline = None if timeout is None else time.monotonic() + timeout
         self._waiting += 1
         try:
@@ -304,15 +311,17 @@ class EventQueue:
         finally:
             self._waiting -= 1
 
-    def _tell_recovered(self) -> None:
-        self._on_recovered(self)
-
-    def _after_take(self) -> list[Callable[[], None]]:
+    def _hooks(self) -> list[Callable[[], None]]:
+        """Whom to tell what taking has changed, once the lock is released."""
         hooks: list[Callable[[], None]] = []
         if self._starving and len(self._buffer) < self.maxsize:
             self._starving = False
             hooks.append(self._on_room)
-        if self._dropping and not self._recovered and 2 * len(self._buffer) < self.maxsize:
+        below_half = 2 * len(self._buffer) < self.maxsize
+        if self._dropping and below_half and not self._recovered and self.failure is None:
             self._recovered = True
             hooks.append(self._tell_recovered)
         return hooks
+
+    def _tell_recovered(self) -> None:
+        self._on_recovered(self)

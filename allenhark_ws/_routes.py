@@ -1,13 +1,15 @@
 """Who gets an event: tables from event class and channel to targets, flat in the number of keys.
 
-A lookup is one dictionary access by class and, where channels are registered for that class, one by key.  Writers hold a
-lock and replace whole tuples; a reader needs none.  Neighbours: `_router` keeps one table for callbacks and one for queues.
+A lookup is one dictionary access by class and at most two by key.  Targets are merged once after an edit, when they are
+first asked for; until the next edit a reader needs no lock.  Only registered keys are ever remembered, so the tables do not
+grow with what a server sends.  Neighbours: `_router` keeps one table for callbacks and one for queues.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable
+from types import BuiltinMethodType, MethodType, MethodWrapperType
 from typing import Final, Generic, TypeVar, Union
 
 from attrs import define, field, frozen
@@ -16,7 +18,7 @@ from . import events
 from .channels import Bot, Channel, Price, Transactions
 from .events import BotUpdate, Event, PriceUpdate, TransactionConfirmed
 
-__all__ = ["Kind", "RouteTable", "check_kind", "key_of"]
+__all__ = ["Kind", "RouteTable", "check_kind", "event_key", "key_of"]
 
 T = TypeVar("T")
 Kind = Union[type[Event], Channel]
@@ -48,6 +50,12 @@ _KEYS: Final[dict[type[Event], Callable[[Event], "str | None"]]] = {
 }
 
 
+def event_key(event: Event) -> str | None:
+    """The key by which the event's channel is found: mint, bot id or wallet; None when it has none or is unknown."""
+    key = _KEYS.get(type(event))
+    return None if key is None else key(event)
+
+
 def check_kind(kind: object) -> Kind:
     """The kind, if it is one: an event class or a channel.
 
@@ -73,52 +81,76 @@ def key_of(channel: Channel) -> tuple[type[Event], str]:
     raise TypeError(f"expected Bot(…), Price(…) or Transactions(…), got {type(channel).__name__}")
 
 
+_METHODS: Final = (MethodType, BuiltinMethodType, MethodWrapperType)
+
+
+def _identity(target: object) -> Hashable:
+    """What makes two targets the same: being one object, or methods of one object.
+
+    Each ``handler.method`` is a new object, equal to the others.  No other `==` is asked: it is the user's code, and two
+    handlers that happen to be equal are two nevertheless.
+    """
+    return target if type(target) in _METHODS else id(target)
+
+
 @frozen(eq=False)
 class _Entry(Generic[T]):
     """One registration; `number` keeps the order in which they were made."""
 
     number: int
     target: T
+    identity: Hashable
 
 
 def _merge(*groups: Iterable[_Entry[T]]) -> tuple[T, ...]:
     """The targets in order of registration, each once."""
-    targets: list[T] = []
-    for entry in sorted({e.number: e for group in groups for e in group}.values(), key=lambda e: e.number):
-        if entry.target not in targets:
-            targets.append(entry.target)
-    return tuple(targets)
+    targets: dict[Hashable, T] = {}
+    for entry in sorted((entry for group in groups for entry in group), key=lambda entry: entry.number):
+        targets.setdefault(entry.identity, entry.target)
+    return tuple(targets.values())
 
 
 @define(eq=False)
 class _Route(Generic[T]):
-    """The targets of one concrete event class."""
+    """The targets of one concrete event class: those for all its events, and those for some keys; and what was merged."""
 
     general: dict[int, _Entry[T]] = field(factory=dict)
     keyed: dict[str, dict[int, _Entry[T]]] = field(factory=dict)
-    for_all: tuple[T, ...] = ()
+    for_all: tuple[T, ...] | None = None
+    for_unknown: tuple[T, ...] | None = None
     for_key: dict[str, tuple[T, ...]] = field(factory=dict)
-    for_unknown_key: tuple[T, ...] | None = None
 
-    def rebuild(self, key: str | None) -> None:
-        """Bring the merged tuples up to date: of one key, or of all when the general targets changed."""
-        self.for_unknown_key = None
+    def insert(self, key: str | None, entry: _Entry[T]) -> None:
+        """Add an entry for one key, None for all."""
+        entries = self.general if key is None else self.keyed.setdefault(key, {})
+        entries[entry.number] = entry
+        self._forget(key)
+
+    def discard(self, key: str | None, entry: _Entry[T]) -> None:
+        """Remove an entry that was inserted with this key."""
+        entries = self.general if key is None else self.keyed[key]
+        del entries[entry.number]
+        if key is not None and not entries:
+            del self.keyed[key]
+        self._forget(key)
+
+    def _forget(self, key: str | None) -> None:
+        self.for_unknown = None
         if key is None:
-            self.for_all = _merge(self.general.values())
-        for each in list(self.keyed) if key is None else [key]:
-            entries = self.keyed[each]
-            if entries:
-                self.for_key[each] = _merge(self.general.values(), entries.values())
-            else:
-                del self.keyed[each]
-                self.for_key.pop(each, None)
+            self.for_all = None
+            self.for_key = {}
+        else:
+            self.for_key.pop(key, None)
 
-    def everyone(self) -> tuple[T, ...]:
-        """All targets, for an event that belongs to an unknown one of the keys."""
-        found = self.for_unknown_key
-        if found is None:
-            found = _merge(self.general.values(), *[entries.values() for entries in list(self.keyed.values())])
-            self.for_unknown_key = found
+    def merge(self, key: str | None) -> tuple[T, ...]:
+        """The targets of an event with this key; with None, of one that may belong to any of the keys."""
+        general = list(self.general.values())
+        if key is None:
+            self.for_unknown = found = _merge(general, *[entries.values() for entries in self.keyed.values()])
+        elif key in self.keyed:
+            self.for_key[key] = found = _merge(general, self.keyed[key].values())
+        else:
+            self.for_all = found = _merge(general)
         return found
 
 
@@ -126,56 +158,56 @@ class _Route(Generic[T]):
 class RouteTable(Generic[T]):
     """Registrations of targets for event classes and channels."""
 
-    _lock: threading.Lock = field(factory=threading.Lock)
+    # Reentrant: the collector may run a finalizer in here that closes a subscription.
+    _lock: threading.RLock = field(factory=threading.RLock)
     _routes: dict[type[Event], _Route[T]] = field(factory=lambda: {cls: _Route() for cls in _CONCRETE})
     _registered: dict[Hashable, tuple[tuple[Kind, ...], _Entry[T]]] = field(factory=dict)
     _numbers: int = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._registered)
-
     def match(self, event: Event) -> tuple[T, ...]:
         """The targets of this event, in order of registration, each once."""
-        cls = type(event)
+        return self.find(type(event), event_key(event))
+
+    def find(self, cls: type[Event], key: str | None) -> tuple[T, ...]:
+        """The targets of an event of this class and `event_key`."""
         route = self._routes.get(cls)
         if route is None:
             return ()
-        if not route.for_key:
-            return route.for_all
-        key = _KEYS[cls](event)
         if key is None:
-            with self._lock:
-                return route.everyone()
-        return route.for_key.get(key, route.for_all)
+            found = route.for_unknown
+        elif key in route.keyed:
+            found = route.for_key.get(key)
+        else:
+            found = route.for_all
+        if found is not None:
+            return found
+        with self._lock:
+            return route.merge(key)
 
     def add(self, token: Hashable, kinds: Iterable[Kind], target: T) -> None:
-        """Register a target for several kinds under one token."""
+        """Register a target for several kinds under one new token."""
         chosen = tuple(dict.fromkeys(kinds))
         with self._lock:
             self._numbers += 1
-            entry = _Entry(self._numbers, target)
+            entry = _Entry(self._numbers, target, _identity(target))
             self._registered[token] = (chosen, entry)
             for route, key in self._places(chosen):
-                entries = route.general if key is None else route.keyed.setdefault(key, {})
-                entries[entry.number] = entry
-                route.rebuild(key)
+                route.insert(key, entry)
 
     def remove(self, token: Hashable) -> None:
         """Undo a registration; nothing when it is undone already."""
         with self._lock:
             found = self._registered.pop(token, None)
-            if found is None:
-                return
-            kinds, entry = found
-            for route, key in self._places(kinds):
-                entries = route.general if key is None else route.keyed[key]
-                del entries[entry.number]
-                route.rebuild(key)
+            if found is not None:
+                kinds, entry = found
+                for route, key in self._places(kinds):
+                    route.discard(key, entry)
 
     def tokens_of(self, target: T) -> list[Hashable]:
-        """The tokens under which a target, or an equal one, is registered."""
+        """The tokens under which a target is registered."""
+        identity = _identity(target)
         with self._lock:
-            return [token for token, (_, entry) in self._registered.items() if entry.target == target]
+            return [token for token, (_, entry) in self._registered.items() if entry.identity == identity]
 
     def targets(self) -> list[T]:
         """All registered targets."""

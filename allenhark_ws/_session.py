@@ -1,32 +1,45 @@
-"""The protocol as a state machine without I/O: every rule about authentication, subscriptions, heartbeat, liveness,
-reconnection and gaps is here, and nowhere else.
+"""The protocol as a state machine without I/O.
+
+Every rule about authentication, subscriptions, heartbeat, liveness, reconnection and gaps is here, and nowhere else.
 
 What happened goes in, with the time it happened (`Instant`): a connection opened or ended, a message arrived, a user
-asked for something, a deadline passed.  What is to be done comes out of `take()`, in order: commands for the loop (`Open`,
-`SendAuth`, `Send`, `Drop`, `Flushed`) and events for the consumers.  `next_deadline()` says when to call `tick()` again.
+asked for something, a deadline passed.  What is to be done comes out of `take()`, in order: commands for the loop
+(`Open`, `SendAuth`, `Send`, `Drop`, `Flushed`) and events for the consumers.  `next_deadline()` says when to call
+`tick()` again.
 
-Neighbours: `_loop` feeds and obeys it; `_link` keeps one connection's books, `_backoff` decides about retries, `_verdict`
-judges the server's words.  It must never touch a socket, a thread or a clock, and never sees the API key.
+Neighbours: `_loop` feeds and obeys it; `_link` keeps one connection's books, `_backoff` decides about retries,
+`_verdict` judges the server's words.  It must never touch a socket, a thread or a clock, and never sees the API key.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple, Union
+from datetime import timedelta
+from typing import Final, Union
 
 from attrs import define, field, frozen
 
 from ._backoff import Retry, is_terminal
 from ._codec import encode_ping, encode_subscribe, encode_unsubscribe
 from ._counters import Counters
-from ._link import Link, Ping
+from ._link import Instant, Link, Ping
 from ._verdict import of_close, of_early_message, of_fresh_error
 from .channels import Channel, Transactions
 from .config import Settings
 from .errors import AllenHarkError, AuthenticationError, ConfigurationError, ConnectionFailed, ConnectionLost
-from .events import Closed, Connected, Disconnected, Event, Gap, Pong, Reconnecting, ServerError, ServerEvent
+from .events import (
+    Closed,
+    Connected,
+    DataEvent,
+    Disconnected,
+    Event,
+    Gap,
+    Pong,
+    Reconnecting,
+    ServerError,
+    ServerEvent,
+)
 from .state import TRANSITIONS, State
 
 __all__ = ["Drop", "Failure", "Flushed", "Instant", "Open", "Output", "Send", "SendAuth", "Session"]
@@ -43,12 +56,8 @@ _PUMP: Final = 256
 _MAX_REJECTIONS: Final = 100
 """Errors kept for the next flush; a server that answers errors without end must not fill the memory."""
 
-
-class Instant(NamedTuple):
-    """A moment, on both clocks: `mono` for every rule, `wall` (aware, UTC) only to be shown."""
-
-    mono: float
-    wall: datetime
+_MAX_EARLY: Final = 1000
+"""Messages held back until the first pong; with one more, all are told at once, though not in their place."""
 
 
 @frozen
@@ -70,7 +79,7 @@ class Send:
 
 @frozen
 class Drop:
-    """Give the connection up, the one being opened included.
+    """Give the connection up, the one being opened included; nothing when there is none.
 
     Attributes:
         code: the close code to tell the server, or None to leave without a word.
@@ -117,6 +126,12 @@ class Session:
         settings: intervals, timeouts, backoff and send rate.
         counters: where to count.
         draw: gives a number from 0 to 1 for the jitter.
+
+    Attributes:
+        state: where the client stands.
+        error: the terminal error, once it ended with one.
+        wanted: the channels wanted, in the order in which they came to be.
+        last_failure: why the last attempt failed or the last connection was lost, or None.
     """
 
     _settings: Settings
@@ -125,16 +140,15 @@ class Session:
     state: State = field(default=State.IDLE, init=False)
     error: AllenHarkError | None = field(default=None, init=False)
     wanted: dict[Channel, None] = field(factory=dict, init=False)
+    last_failure: Failure | None = field(default=None, init=False)
     _retry: Retry = field(init=False)
-    _link: Link | None = field(default=None, init=False)
-    _last_frame: Instant | None = field(default=None, init=False)
     _retry_at: float | None = field(default=None, init=False)
+    _link: Link | None = field(default=None, init=False)
     _loss: _Loss | None = field(default=None, init=False)
     _suspended: bool = field(default=False, init=False)
     _flushes: dict[Hashable, list[ServerError]] = field(factory=dict, init=False)
     _rejections: list[ServerError] = field(factory=list, init=False)
     _outputs: list[Output] = field(factory=list, init=False)
-    last_failure: Failure | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._retry = Retry(self._settings.backoff, self._draw)
@@ -152,12 +166,10 @@ class Session:
         Args:
             room: the transport can take more to send.
         """
-        if self.state is State.BACKOFF:
-            return self._retry_at
         link = self._link
         if link is None:
-            return None
-        if link.ready_at is None:
+            return self._retry_at
+        if not link.is_ready:
             return None if self._suspended else link.barrier_deadline
         deadlines = [link.next_ping_at]
         if link.silence_deadline is not None and not self._suspended:
@@ -174,9 +186,9 @@ class Session:
     # --- What users ask for
 
     def start(self, now: Instant) -> None:
-        """Begin connecting; nothing when begun already."""
+        """Begin connecting, with the next `tick`; nothing when begun already."""
         if self.state is State.IDLE:
-            self._connect(now)
+            self._retry_at = now.mono
 
     def want(self, channels: Iterable[Channel]) -> None:
         """Add to the wanted channels."""
@@ -204,60 +216,70 @@ class Session:
 
     def reconnect(self, now: Instant) -> None:
         """Drop the connection, or stop waiting, and try at once."""
-        if self.state is State.IDLE:
-            self._connect(now)
-        elif self.state is State.BACKOFF:
+        if self.state in (State.IDLE, State.BACKOFF):
             self._retry_at = now.mono
         elif self.state is not State.CLOSED:
             self._renew(now)
 
     def close(self, error: AllenHarkError | None = None) -> None:
         """End for good, with the terminal error if there is one; nothing when ended already."""
-        if self.state is State.CLOSED:
-            return
-        self._move(State.CLOSED)
-        self.error = error
-        self._leave(Drop(1000, final=True))
-        self._outputs.append(Closed(error))
+        if self.state is not State.CLOSED:
+            self._leave(Drop(1000, final=True))
+            self._end(error)
 
     # --- What the network did
 
     def opened(self, now: Instant) -> None:
-        """The connection is open: authenticate, and ping to learn whether the key was accepted."""
+        """The connection is open: authenticate, and ping to learn whether the key was accepted.
+
+        One that was given up while it was being opened is dropped.
+        """
+        if self.state is not State.CONNECTING:
+            self._outputs.append(Drop())
+            return
         self._link = Link(
+            last_heard=now,
             barrier_deadline=now.mono + self._settings.pong_timeout,
             next_ping_at=now.mono + self._settings.heartbeat_interval,
             next_slot=now.mono,
         )
-        self._last_frame = now
         self._outputs.append(SendAuth())
         self._take_slot(self._link, now)
         self._ping(self._link, now)
 
     def open_failed(self, failure: ConnectionFailed | ConfigurationError, now: Instant) -> None:
         """The connection could not be opened, or there was no key to open it with."""
-        self._attempt_failed(failure, now)
+        if self.state is State.CONNECTING:
+            self._attempt_failed(failure, now)
 
     def heard(self, now: Instant) -> None:
         """A frame of any kind arrived: proof of life."""
-        self._last_frame = now
         if self._link is not None:
+            self._link.last_heard = now
             self._link.silence_deadline = None
 
-    def received(self, event: ServerEvent, now: Instant) -> None:
-        """The server said something that is not data; the event itself comes out again, in its place."""
-        if self.state is State.READY and self._link is not None:
-            self._hear_ready(self._link, event, now)
-        elif self._link is not None:
-            self._hear_early(self._link, event, now)
-        else:
+    def received(self, event: ServerEvent | DataEvent, now: Instant) -> None:
+        """The server said something; the event itself comes out again, in its place.
+
+        Before the first pong that place is not known yet: events are held back until `Connected` and `Gap` are told.
+        Data events of a READY connection need not be passed through here.
+        """
+        link = self._link
+        if link is None:
             self._outputs.append(event)
+        elif isinstance(event, Pong):
+            self._hear_pong(link, event, now)
+        elif link.is_ready:
+            self._outputs.append(event)
+            if isinstance(event, ServerError):
+                self._hear_error(link, event, now)
+        else:
+            self._hear_early(link, event, now)
 
     def lost(self, loss: ConnectionLost, now: Instant) -> None:
         """The connection ended without our doing."""
-        if self._link is None:
-            return
-        self._end_link(loss, of_close(loss), now)
+        if self._link is not None:
+            self._end_link(self._link, loss, of_close(loss), now)
 
     def suspend(self) -> None:
         """Reading stops because a consumer blocks: silence proves nothing now."""
@@ -266,13 +288,8 @@ class Session:
     def resume(self, now: Instant) -> None:
         """Reading goes on: give the server its time anew."""
         self._suspended = False
-        link = self._link
-        if link is None:
-            return
-        if link.ready_at is None:
-            link.barrier_deadline = now.mono + self._settings.pong_timeout
-        elif link.silence_deadline is not None:
-            link.silence_deadline = now.mono + self._settings.pong_timeout
+        if self._link is not None:
+            self._link.be_patient(now.mono + self._settings.pong_timeout)
 
     def tick(self, now: Instant, *, room: bool = True) -> None:
         """Do what is due.
@@ -281,53 +298,44 @@ class Session:
             now: the time.
             room: the transport can take more to send.
         """
-        if self.state is State.BACKOFF and self._retry_at is not None and now.mono >= self._retry_at:
-            self._connect(now)
-        elif self.state is State.CONNECTING and self._link is not None:
-            self._check_barrier(self._link, now)
-        elif self.state is State.READY and self._link is not None:
-            self._check_silence(self._link, now)
-        if self.state is State.READY and self._link is not None:
-            self._beat(self._link, now)
+        if self._retry_at is not None and now.mono >= self._retry_at:
+            self._connect()
+        elif self._link is not None:
+            self._check_life(self._link, now)
+        link = self._link
+        if link is not None and link.is_ready:
+            self._beat(link, now)
             if room:
-                self._pump(self._link, now)
+                self._pump(link, now)
 
     # --- Rules: authentication barrier
 
-    def _hear_early(self, link: Link, event: ServerEvent, now: Instant) -> None:
-        if isinstance(event, Pong):
-            ping = link.ponged()
-            if ping is not None:
-                self._become_ready(link, self._measure(ping, event, now), now)
-            self._outputs.append(event)
-            return
-        self._outputs.append(event)
+    def _hear_early(self, link: Link, event: ServerEvent | DataEvent, now: Instant) -> None:
+        link.early.append(event)
         failure = of_early_message(event)
         if failure is not None:
-            self._outputs.append(Drop(1000))
-            self._attempt_failed(failure, now)
+            self._attempt_failed(failure, now, Drop(1000))
+        elif len(link.early) > _MAX_EARLY:
+            self._tell_early(link)
 
-    def _check_barrier(self, link: Link, now: Instant) -> None:
-        if self._suspended or now.mono < link.barrier_deadline:
-            return
-        self._outputs.append(Drop())
-        seconds = self._settings.pong_timeout
-        self._attempt_failed(ConnectionFailed(f"no pong came within {seconds:g} s after authentication"), now)
+    def _tell_early(self, link: Link) -> None:
+        self._outputs += link.early
+        link.early.clear()
 
     def _become_ready(self, link: Link, rtt: float, now: Instant) -> None:
         self._move(State.READY)
         link.ready_at = now.mono
         link.plan(self.wanted)
         link.plan(self._flushes)
-        attempt = self._retry.attempt
+        self._outputs.append(Connected(self._retry.attempt, rtt))
         self._retry.ready()
         self._counters.attempts = 0
         self._counters.connected_since = now.wall
-        self._outputs.append(Connected(attempt, rtt))
         if self._loss is not None:
             self._counters.reconnects += 1
             self._outputs.append(self._gap(self._loss, now))
             self._loss = None
+        self._tell_early(link)
 
     def _gap(self, loss: _Loss, now: Instant) -> Gap:
         duration = now.mono - loss.since.mono
@@ -341,18 +349,31 @@ class Session:
         self._send(link, encode_ping(), now)
 
     def _beat(self, link: Link, now: Instant) -> None:
-        if now.mono < link.next_ping_at:
-            return
-        self._ping(link, now)
-        link.next_ping_at = now.mono + self._settings.heartbeat_interval
+        if now.mono >= link.next_ping_at:
+            self._ping(link, now)
+            link.next_ping_at = now.mono + self._settings.heartbeat_interval
 
-    def _check_silence(self, link: Link, now: Instant) -> None:
-        deadline = link.silence_deadline
+    def _check_life(self, link: Link, now: Instant) -> None:
+        """Before READY a pong has to come in time, afterwards anything."""
+        deadline = link.silence_deadline if link.is_ready else link.barrier_deadline
         if self._suspended or deadline is None or now.mono < deadline:
             return
-        self._outputs.append(Drop())
-        seconds = self._settings.pong_timeout
-        self._end_link(ConnectionLost(f"nothing arrived within {seconds:g} s after a ping"), None, now)
+        within = f"within {self._settings.pong_timeout:g} s"
+        if link.is_ready:
+            self._end_link(link, ConnectionLost(f"nothing arrived {within} after a ping"), None, now, Drop())
+        else:
+            self._attempt_failed(ConnectionFailed(f"no pong came {within} after authentication"), now, Drop())
+
+    def _hear_pong(self, link: Link, pong: Pong, now: Instant) -> None:
+        ping = link.ponged()
+        if ping is None:
+            self._outputs.append(pong)
+            return
+        rtt = self._measure(ping, pong, now)
+        if not link.is_ready:
+            self._become_ready(link, rtt, now)
+        self._outputs.append(pong)
+        self._answer(ping, rtt)
 
     def _measure(self, ping: Ping, pong: Pong, now: Instant) -> float:
         rtt = now.mono - ping.sent_at
@@ -365,7 +386,8 @@ class Session:
     # --- Rules: subscriptions and flushes
 
     def _plan(self, items: Iterable[Channel | Hashable]) -> None:
-        if self._link is not None and self.state is State.READY:
+        """Send for these when there is a READY connection; the next one begins with everything anyway."""
+        if self._link is not None and self._link.is_ready:
             self._link.plan(items)
 
     def _pump(self, link: Link, now: Instant) -> None:
@@ -381,10 +403,9 @@ class Session:
 
     def _reconcile(self, link: Link, channel: Channel, now: Instant) -> None:
         wanted = channel in self.wanted
-        if wanted == (channel in link.on_wire):
-            return
-        link.requested(channel, wanted=wanted)
-        self._send(link, (encode_subscribe if wanted else encode_unsubscribe)(channel), now)
+        if wanted != (channel in link.on_wire):
+            link.requested(channel, wanted=wanted)
+            self._send(link, (encode_subscribe if wanted else encode_unsubscribe)(channel), now)
 
     def _send(self, link: Link, payload: bytes, now: Instant) -> None:
         self._outputs.append(Send(payload))
@@ -395,15 +416,6 @@ class Session:
         if self._settings.max_send_rate is not None:
             link.next_slot = max(link.next_slot, now.mono) + 1 / self._settings.max_send_rate
 
-    def _hear_ready(self, link: Link, event: ServerEvent, now: Instant) -> None:
-        self._outputs.append(event)
-        if isinstance(event, Pong):
-            ping = link.ponged()
-            if ping is not None:
-                self._answer(ping, self._measure(ping, event, now))
-        elif isinstance(event, ServerError):
-            self._hear_error(link, event, now)
-
     def _answer(self, ping: Ping, rtt: float) -> None:
         """Hand the errors to the flush that waited for this pong; they have been reported then."""
         if ping.request is not None and ping.request in self._flushes:
@@ -412,74 +424,83 @@ class Session:
             self._outputs.append(Flushed(ping.request, rtt, tuple(errors)))
 
     def _hear_error(self, link: Link, event: ServerError, now: Instant) -> None:
+        self._collect(link, event)
+        if link.ready_for(now.mono) <= _FRESH:
+            failure = of_fresh_error(event)
+            if failure is not None:
+                loss = ConnectionLost(f"the server rejected the API key: {failure.reason}")
+                self._end_link(link, loss, failure, now, Drop(1000))
+
+    def _collect(self, link: Link, event: ServerError) -> None:
+        """Keep an error for every flush that waits, and for the next one if it may answer a request."""
         collectors = list(self._flushes.values())
         if link.unconfirmed:
             collectors.append(self._rejections)
         for errors in collectors:
             if len(errors) < _MAX_REJECTIONS:
                 errors.append(event)
-        if link.ready_at is not None and now.mono - link.ready_at <= _FRESH:
-            failure = of_fresh_error(event)
-            if failure is not None:
-                self._outputs.append(Drop(1000))
-                self._end_link(ConnectionLost(f"the server rejected the API key: {failure.reason}"), failure, now)
 
     # --- Rules: ends and new beginnings
 
-    def _connect(self, now: Instant) -> None:
+    def _connect(self) -> None:
         self._move(State.CONNECTING)
         self._retry_at = None
-        self._last_frame = now if self._last_frame is None else self._last_frame
         self._outputs.append(Open())
 
-    def _end_link(self, loss: ConnectionLost, failure: AuthenticationError | None, now: Instant) -> None:
+    def _end_link(
+        self,
+        link: Link,
+        loss: ConnectionLost,
+        failure: AuthenticationError | None,
+        now: Instant,
+        drop: Drop | None = None,
+    ) -> None:
         """The connection is gone: a READY one was lost, an earlier one was only an attempt."""
-        if self._link is None or self._link.ready_at is None:
-            self._attempt_failed(failure or _as_failure(loss), now)
+        if not link.is_ready:
+            self._attempt_failed(failure or _as_failure(loss), now, drop)
             return
-        stable = self._is_stable(self._link, now)
-        self._leave()
-        delay = self._retry.after_loss(failure, stable=stable)
-        self._note_loss(loss, delay, now)
+        delay = self._retry.after_loss(failure, stable=self._is_stable(link, now))
+        self._leave(drop)
+        self._note_loss(link, loss, delay)
         if delay is None:
-            self.close(failure)
+            self._end(failure)
         else:
             self._wait(delay, loss, now)
 
-    def _attempt_failed(self, failure: ConnectionFailed | ConfigurationError, now: Instant) -> None:
-        if self.state is not State.CONNECTING:
-            return
-        self._leave()
+    def _attempt_failed(
+        self, failure: ConnectionFailed | ConfigurationError, now: Instant, drop: Drop | None = None
+    ) -> None:
+        self._leave(drop)
         self._counters.attempts += 1
         self.last_failure = failure
         delay = self._retry.after_failure(failure)
         if delay is None:
-            self.close(self._final(failure))
+            self._end(self._final(failure))
         else:
             self._wait(delay, failure, now)
 
     def _final(self, failure: ConnectionFailed | ConfigurationError) -> AllenHarkError:
         """The terminal error: the failure itself, or that the allowed attempts are used up."""
-        if is_terminal(failure) or isinstance(failure, ConfigurationError):
+        if isinstance(failure, ConfigurationError) or is_terminal(failure):
             return failure
         error = ConnectionFailed(failure.reason, attempts=self._retry.failed)
         error.__cause__ = failure
         return error
 
     def _renew(self, now: Instant) -> None:
-        """The user asked for a new connection."""
-        loss = ConnectionLost("reconnect() was called")
-        self._outputs.append(Drop(1000))
-        ready = self._link is not None and self._link.ready_at is not None
-        self._retry.restart(lost=ready, stable=self._link is not None and self._is_stable(self._link, now))
-        self._leave()
-        if ready:
-            self._note_loss(loss, 0.0, now)
+        """The user asked for a new connection: a loss like any other, but at no cost to the counts."""
+        link, loss = self._link, ConnectionLost("reconnect() was called")
+        self._leave(Drop(1000))
+        if link is not None and link.is_ready:
+            self._retry.after_reconnect(stable=self._is_stable(link, now))
+            self._note_loss(link, loss, 0.0)
+        else:
+            self._retry.attempt += 1
         self._wait(0.0, loss, now)
 
-    def _note_loss(self, loss: ConnectionLost, delay: float | None, now: Instant) -> None:
+    def _note_loss(self, link: Link, loss: ConnectionLost, delay: float | None) -> None:
         self.last_failure = loss
-        self._loss = _Loss(self._last_frame or now, frozenset(self.wanted), loss)
+        self._loss = _Loss(link.last_heard, frozenset(self.wanted), loss)
         self._outputs.append(Disconnected(loss.code, loss.close_reason, loss, delay))
 
     def _wait(self, delay: float, cause: Failure, now: Instant) -> None:
@@ -487,16 +508,24 @@ class Session:
         self._retry_at = now.mono + delay
         self._outputs.append(Reconnecting(self._retry.attempt, delay, cause))
 
-    def _leave(self, drop: Drop | None = None) -> None:
+    def _end(self, error: AllenHarkError | None) -> None:
+        self._move(State.CLOSED)
+        self._retry_at = None
+        self.error = error
+        self._outputs.append(Closed(error))
+
+    def _leave(self, drop: Drop | None) -> None:
         """Forget the connection's books; flushes that wait for a pong wait for the next connection's."""
-        self._link = None
+        link, self._link = self._link, None
         self._rejections.clear()
         self._counters.connected_since = None
+        if link is not None:
+            self._tell_early(link)
         if drop is not None:
             self._outputs.append(drop)
 
     def _is_stable(self, link: Link, now: Instant) -> bool:
-        return link.ready_at is not None and now.mono - link.ready_at >= self._settings.backoff.reset_after
+        return link.ready_for(now.mono) >= self._settings.backoff.reset_after
 
     def _move(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:
@@ -506,7 +535,6 @@ class Session:
 
 
 def _as_failure(loss: ConnectionLost) -> ConnectionFailed:
-    detail = f" with code {loss.code} {loss.close_reason!r}" if loss.code != 1006 else ""
-    failure = ConnectionFailed(f"the connection ended before the first pong{detail}: {loss.reason}")
-    failure.__cause__ = loss.__cause__
+    failure = ConnectionFailed(f"the connection ended before the first pong: {loss.reason}")
+    failure.__cause__ = loss
     return failure

@@ -259,6 +259,8 @@ class Transport:
         was_broken = self._broken is not None
         data = self._read()
         if data is None:
+            if self._write_needs_read:  # TLS may have read what the write waited for
+                self.write()
             return Batch(end=self._finish_broken() if was_broken else None)
         if not data:
             return Batch(end=self._finish_broken())

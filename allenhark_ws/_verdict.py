@@ -1,7 +1,7 @@
-"""What a server's words mean for the connection: is the key rejected, is it only trouble, or is it about something else?
+"""What a server's words mean for the connection: is the key rejected, is it only trouble, or is it something else?
 
-No reply to ``auth`` is documented and ``error`` has no documented shape, so these rules read types, codes and texts.  They
-are pure.  Neighbours: `_session` asks before the first pong, shortly after READY, and at every close.
+No reply to ``auth`` is documented and ``error`` has no documented shape, so these rules read types, codes and texts.
+They are pure.  Neighbours: `_session` asks before the first pong, shortly after READY, and at every close.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from .errors import AuthenticationError, ConnectionFailed, ConnectionLost
-from .events import ServerError, ServerEvent, UnknownMessage
+from .events import DataEvent, ServerError, ServerEvent, UnknownMessage
 
 __all__ = ["of_close", "of_early_message", "of_fresh_error"]
 
@@ -23,45 +23,53 @@ _REPLIES: Final = frozenset({"auth", "authenticated"})
 _NEGATIVE: Final = frozenset({"error", "failed", "failure", "denied", "unauthorized", "forbidden", "invalid"})
 
 _TROUBLE: Final = re.compile(
-    r"""rate.?limit | too.?many | throttl | quota | slow.?down | overload | capacity | \bbusy\b | unavailable
-    | maintenance | internal.?(server.?)?error | server.?error | bad.?gateway | time.?d?.?out | temporar | try.?again
-    | \b(429|50[0-4])\b""",
+    r"""rate.?limit | too.?many | throttl | quota | slow.?down | overload | capacity | busy | unavailable | maintenance
+    | internal.?(server.?)?error | server.?error | bad.?gateway | time(d.)?.?out | temporar | try.?again.?(later|in\b)
+    | (limit|max(imum)?)\b.{0,24}\b(connection|session)s?\b | \b(connection|session)s?\b.{0,24}\b(limit|exceed)
+    | limit.{0,16}(exceed|reached) | exceed.{0,24}limit
+    | \b(http|status|code|error)\W{0,3}(429|50[0234]|1013)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 _KEY: Final = re.compile(
-    r"""\b(api|access|auth)[\s_-]*key | apikey | authenticat | \bauth\b | \bauth_ | \bunauthori[sz]ed\b | credential
-    | (?<!public[\s_-])\bkey\s+(is\s+|was\s+|has\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)
-    | \b(invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s_-]+key\b""",
+    r"""(api|access|auth)[\s-]*key | authenticat | \bauth(\b|error|fail) | \bunauthori[sz]ed | credential
+    | (?<!public[\s-])\bkey\s+((is|was|has)\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)
+    | (invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s-]*key\b
+    | \bcode\s(401|3000|4001|4401)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-_TROUBLE_CODES: Final = frozenset({"429", "500", "502", "503", "504", "1013"})
-_KEY_CODES: Final = frozenset({"401", "3000", "4001", "4401"})
+_CODE_KEYS: Final = frozenset({"code", "errorcode", "status", "statuscode", "httpstatus"})
+"""Keys whose numbers are codes, in lower case and without underscores; any other number may be an id or a time."""
+
+_CHANNEL_KEYS: Final = ("channel", "botId", "mint", "wallet")
 
 
-def _says_trouble(text: str, code: int | str | None) -> bool:
-    return str(code) in _TROUBLE_CODES or bool(_TROUBLE.search(f"{code or ''} {text}"))
+def _words(event: ServerError | UnknownMessage) -> str:
+    """All texts of a reply, one level of nested objects included, and its codes; for these rules, never to be shown."""
+    reply = dict(event.extra)
+    if isinstance(event, ServerError):
+        reply |= {"message": event.message, "code": event.code}
+    inner = [value for value in reply.values() if isinstance(value, dict)]
+    words = "; ".join(_phrase(key, value) for part in (reply, *inner) for key, value in part.items())
+    return words.replace("_", " ")
 
 
-def _says_key(text: str, code: int | str | None) -> bool:
-    return str(code) in _KEY_CODES or bool(_KEY.search(f"{code or ''} {text}"))
+def _phrase(key: str, value: object) -> str:
+    if isinstance(value, (str, int)) and key.lower().replace("_", "") in _CODE_KEYS:
+        return f"code {value}"
+    return value if isinstance(value, str) else ""
 
 
-def _words(event: ServerEvent) -> str:
-    """All text of a reply, for the rules that look for words; never shown to anyone."""
-    return " ".join(str(value) for value in event.extra.values() if isinstance(value, (str, int, dict)))
-
-
-def of_early_message(event: ServerEvent) -> ConnectionFailed | None:
+def of_early_message(event: ServerEvent | DataEvent) -> ConnectionFailed | None:
     """Why a message that came before the first pong ends the attempt, or None when it does not."""
     if isinstance(event, ServerError):
-        return _refusal(event.message or "an error without a text", event.code, f"{event.message} {_words(event)}")
+        return _refusal(event.message or "an error without a text", event.code, _words(event))
     if isinstance(event, UnknownMessage) and _is_negative(event):
         return _refusal(f"it answered {event.type!r} to auth", None, _words(event))
     return None
 
 
 def _refusal(told: str, code: int | str | None, words: str) -> ConnectionFailed:
-    if _says_trouble(words, code):
+    if _TROUBLE.search(words):
         detail = "" if code is None else f" ({code})"
         return ConnectionFailed(f"the server answered an error to auth: {told}{detail}")
     return AuthenticationError(told, code)
@@ -86,16 +94,15 @@ def of_fresh_error(event: ServerError) -> AuthenticationError | None:
 
     An error that names a channel is about that channel: a bot one may not watch does not make the key wrong.
     """
-    words = f"{event.message} {_words(event)}"
-    about_channel = any(key in event.extra for key in ("channel", "botId", "mint", "wallet"))
-    if about_channel or _says_trouble(words, event.code) or not _says_key(words, event.code):
+    words = _words(event)
+    about_channel = any(key in event.extra for key in _CHANNEL_KEYS)
+    if about_channel or _TROUBLE.search(words) or not _KEY.search(words):
         return None
     return AuthenticationError(event.message or "an error without a text", event.code)
 
 
 def of_close(loss: ConnectionLost) -> AuthenticationError | None:
-    """The rejection that a close code amounts to, or None."""
-    if loss.code not in AUTH_CLOSE_CODES or _says_trouble(loss.close_reason, None):
+    """The rejection that a close code amounts to, or None; the code decides, whatever the reason says."""
+    if loss.code not in AUTH_CLOSE_CODES:
         return None
-    told = loss.close_reason or "the connection was closed without a reason"
-    return AuthenticationError(told, loss.code)
+    return AuthenticationError(loss.close_reason or "the connection was closed without a reason", loss.code)

@@ -28,7 +28,7 @@ from ._session import Session
 from .channels import Bot, Channel, Price, Transactions
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
 from .errors import AllenHarkError, ClientClosed, ConnectTimeout, FlushTimeout, RequestRejected
-from .events import DataEvent, Event
+from .events import DataEvent
 from .state import State
 from .stats import Stats
 from .streams import Stream
@@ -47,6 +47,9 @@ _CLOSE_TIMEOUT: Final = 5.0
 _INTERRUPTED: Final = 0.5
 """Seconds that an orderly close may take after Ctrl-C: the user wants out within a second."""
 
+_LONGEST_WAIT: Final = 100_000_000.0
+"""Seconds, three years: what a lock can wait for is limited (`threading.TIMEOUT_MAX`)."""
+
 _numbers = itertools.count(1)
 
 
@@ -59,9 +62,9 @@ def _real_transport(settings: Settings, redact: Callable[[str], str]) -> Transpo
 def _seconds(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} takes seconds as a number, got {type(value).__name__}")
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and not negative, got {value!r}")
-    return float(value)
+    return float(min(value, _LONGEST_WAIT))
 
 
 def _channels(channels: tuple[object, ...], verb: str) -> tuple[Channel, ...]:
@@ -93,15 +96,15 @@ class Subscription:
     A handle that is simply dropped stays subscribed: it holds nothing open but its client.
     """
 
-    def __init__(self, client: Client, holder: Hashable, channels: tuple[Channel, ...]) -> None:
-        self._client = client
+    def __init__(self, release: Callable[[Hashable], None], holder: Hashable, channels: tuple[Channel, ...]) -> None:
+        self._release = release  # a method of the client's, which keeps that alive
         self._holder = holder
         self.channels = channels
         """The channels it was made for, in order."""
 
     def close(self) -> None:
         """Let go of the channels and of the callback; idempotent, from any thread, in any state."""
-        self._client._release(self._holder)
+        self._release(self._holder)
 
     def __enter__(self) -> Self:
         return self
@@ -192,7 +195,7 @@ class Client:
     ) -> Self:
         """A client over another transport and clock: for tests, and whatever else is no live server."""
         client = cls.__new__(cls)
-        client._wire(settings, connect, clock, draw)
+        cls._wire(client, settings, connect, clock, draw)
         return client
 
     def _wire(self, settings: Settings, connect: TransportFactory, clock: Clock, draw: Callable[[], float]) -> None:
@@ -225,16 +228,18 @@ class Client:
         Raises:
             ClientClosed, or the terminal error: the client has ended.
         """
+        self._start()
+        return self
+
+    def _start(self) -> bool:
+        """Whether it was this call that started the threads."""
         self._check_open()
         if is_exiting():
             raise ClientClosed("the interpreter is exiting, so no thread can be started")
         try:
-            self._loop.start()
-        except RuntimeError:
-            problem = "this process cannot start another thread"
-        else:
-            return self
-        raise ClientClosed(problem)
+            return self._loop.start()
+        except (RuntimeError, OSError) as error:
+            raise ClientClosed("this process can start no more threads or open no more files") from error
 
     def connect(self, timeout: float | None = None) -> Self:
         """Connect and wait until READY: the key was accepted.
@@ -259,7 +264,7 @@ class Client:
         self.start()
         if not loop.wait_for(lambda: loop.state is State.READY or loop.readies > seen, deadline):
             self._give_up(patience)
-        if loop.state is State.CLOSED and loop.readies == seen:
+        if loop.state is State.CLOSED:
             self._check_open()
         return self
 
@@ -284,9 +289,9 @@ class Client:
         """
         self._check_may_wait("run_forever")
         if self._loop.callbacks is not None and self._loop.callbacks.runs_here():
-            raise RuntimeError("run_forever() must not be called in a callback: the callbacks would wait for themselves")
-        self.start()
+            raise RuntimeError("run_forever() must not be called in a callback: callbacks would wait for themselves")
         try:
+            self.start()
             self._loop.wait_for(lambda: False, None)
             self._loop.join(time.monotonic() + _CLOSE_TIMEOUT)
         except KeyboardInterrupt:
@@ -296,17 +301,19 @@ class Client:
             raise self.error.with_traceback(None)
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
-        """End for good: interrupt what is under way, deliver what is queued for callbacks, say goodbye, stop the threads.
+        """End for good.
 
+        It interrupts what is under way, delivers what is queued for callbacks, says goodbye and stops the threads.
         From any thread and any state, callbacks included, any number of times.  Never raises for what the network does.
 
         Args:
             timeout: seconds it may take at most; callbacks not delivered by then are dropped, except `Closed`.
         """
         deadline = time.monotonic() + _seconds(timeout, "close(timeout=…)")
-        if self._loop.forked or self._loop.close_unstarted():
+        if self._loop.forked:
             return
-        self._loop.request_close(deadline)
+        if not self._loop.close_unstarted():
+            self._loop.request_close(deadline)
         self._loop.join(deadline)
 
     def __enter__(self) -> Self:
@@ -330,8 +337,8 @@ class Client:
         Raises:
             ClientClosed, or the terminal error: the client has ended.
         """
-        self.start()
-        self._loop.reconnect()
+        if not self._start():
+            self._loop.reconnect()
 
     # --- What is wanted
 
@@ -357,7 +364,7 @@ class Client:
         if callback is not None:
             self._router.add_callback(holder, chosen, callback)
         self._router.hold(holder, chosen)
-        return Subscription(self, holder, chosen)
+        return Subscription(self._release, holder, chosen)
 
     def unsubscribe(self, *channels: Channel) -> None:
         """Drop channels, whatever handles and streams want them; nothing when nobody does.
@@ -393,6 +400,7 @@ class Client:
             ClientClosed: this process was forked from the client's.
         """
         chosen = check_kind(kind)
+        self._check_process()
 
         def register(function: F) -> F:
             _check_callback(function)
@@ -421,8 +429,8 @@ class Client:
 
                 - ``"drop_oldest"``: the oldest event makes room;
                 - ``"drop_newest"``: the new event is lost;
-                - ``"latest"``: a price replaces the unread one of its mint, at its place; other events queue as they are;
-                  when full, the oldest price goes first, then the oldest event;
+                - ``"latest"``: a price replaces the unread one of its mint, at its place; other events queue as they
+                  are; when full, the oldest price goes first, then the oldest event;
                 - ``"block"``: nothing is lost: the socket is not read while the stream is full.  Pings go on, liveness
                   is not judged, and every other consumer waits too;
                 - ``"error"``: the stream takes no more; what is queued can be read, then `SlowConsumer` is raised.
@@ -434,14 +442,12 @@ class Client:
         chosen = tuple(check_kind(kind) for kind in kinds) or (DataEvent,)
         named = [kind for kind in chosen if isinstance(kind, Channel)]
         loop = self._loop
-        events = EventQueue(
-            self._stream_name(kinds), maxsize, overflow, on_room=loop.wake, on_recovered=loop.recovered
-        )
+        events = EventQueue(self._stream_name(kinds), maxsize, overflow, on_room=loop.wake, on_recovered=loop.recovered)
         self._check_open()
         holder = object()
         self._router.add_queue(holder, chosen, events)
         self._router.hold(holder, named)
-        if loop.ended:
+        if loop.state is State.CLOSED:  # meanwhile, so that nobody else may end the stream
             events.finish(loop.error)
         return Stream(self, events, holder, loop.release_orphan)
 

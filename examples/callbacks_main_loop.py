@@ -27,7 +27,7 @@ def main() -> None:
 
         @client.on(PriceUpdate)
         def remember(update: PriceUpdate) -> None:
-            prices[update.mint] = update.price
+            prices[update.mint] = float(update.price)
             news.set()
 
         @client.on(Disconnected)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import threading
 
-from allenhark_ws import Bot, Client, Stream, TradeExecuted
+from allenhark_ws import Bot, BotUpdate, Client, Stream, TradeExecuted
 
 
-def work(name: str, stream: Stream, totals: dict[str, float]) -> None:
+def work(name: str, stream: Stream[BotUpdate], totals: dict[str, float]) -> None:
     """Take trades until the stream ends."""
     for update in stream:
         if isinstance(update.data, TradeExecuted):
-            totals[name] = totals.get(name, 0.0) + update.data.profit
+            totals[name] = totals.get(name, 0.0) + float(update.data.profit)
             print(f"{name}: {update.bot_id} made {update.data.profit:+.6f} in {update.data.signature[:8]}…")
 
 

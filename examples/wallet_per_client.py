@@ -2,8 +2,8 @@
 
     ALLENHARK_API_KEY=… python examples/wallet_per_client.py --seconds 10 WALLET1 WALLET2
 
-The server's ``transaction_confirmed`` does not say whose transaction it is.  With several wallets on one connection each
-confirmation goes to all of their consumers and its `channel` is None; with one wallet per client the wallet is known.
+The server's ``transaction_confirmed`` does not say whose transaction it is.  With several wallets on one connection
+each confirmation goes to all of their consumers and its `channel` is None; with one wallet per client it is known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     def show(event: TransactionConfirmed) -> None:
-        print(f"{event.channel.wallet}: {event.signature[:8]}… {event.status} in slot {event.slot}")
+        wallet = event.channel.wallet if event.channel else "unknown wallet"
+        print(f"{wallet}: {event.signature[:8]}… {event.status} in slot {event.slot}")
 
     with ExitStack() as stack:
         for wallet in arguments.wallets:

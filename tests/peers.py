@@ -12,9 +12,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allenhark_ws.config import Backoff, Secret, Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PATIENCE = 10.0
 """Seconds after which a peer gives up, so that a failing test ends by itself."""
@@ -195,7 +198,7 @@ class Peer:
             with self._context.wrap_socket(conn, server_side=True) as secured:
                 return script(secured)
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

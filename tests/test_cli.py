@@ -59,32 +59,33 @@ def test_demo_is_reproducible() -> None:
 
     def first_price(seed: str) -> float:
         events = map(json.loads, run("demo", "--seconds", "1", "--json", "--seed", seed).stdout.splitlines())
-        return next(e["price"] for e in events if e["event_type"] == "PriceUpdate" and e["mint"].startswith("So11"))
+        return next(
+            float(e["price"]) for e in events if e["event_type"] == "PriceUpdate" and e["mint"].startswith("So11")
+        )
 
     assert first_price("7") == first_price("7") != first_price("8")
 
 
 def test_a_closed_pipe_is_no_failure() -> None:
     """`demo --json | head` ends with code 0 and without a traceback."""
-    process = start("demo", "--json")
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    talk = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(timeout=30) == 0
+    with start("demo", "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        talk = process.stderr.read()
+        assert process.wait(timeout=30) == 0
     assert "Traceback" not in talk
 
 
 def test_ctrl_c_ends_with_the_summary_and_130() -> None:
     """Without --seconds the demo runs until Ctrl-C, then still sums up."""
-    process = start("demo")
-    assert process.stdout is not None
-    while "PriceUpdate" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    printed, talk = process.communicate(timeout=30)
+    with start("demo") as process:
+        assert process.stdout is not None
+        while "PriceUpdate" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        printed, talk = process.communicate(timeout=30)
     assert process.returncode == 130
     assert " events in " in printed
     assert "Traceback" not in talk
@@ -108,9 +109,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("missing", ["click", "rich", "websockets", "trustme"])
 def test_a_missing_extra_is_one_clear_line(missing: str) -> None:
     """Without a package of the extra the command says what to install, in one line, with code 1."""
-    script = (
-        f"import sys; sys.modules[{missing!r}] = None; from allenhark_ws.cli import main; sys.exit(main(['demo']))"
-    )
+    script = f"import sys; sys.modules[{missing!r}] = None; from allenhark_ws.cli import main; sys.exit(main(['demo']))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stdout == ""

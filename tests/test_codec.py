@@ -128,6 +128,7 @@ HOSTILE = [
     b"[" * 900 + b"]" * 900,
     b'{"type":"price_update","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     b'{"type":"bot_update","botId":"b","event":"e","data":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_001,
+    b'{"type":"bot_update","botId":"b","event":"e","data":' + b'{"a":' * 700 + b"1" + b"}" * 701,
     b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":' + b"9" * 10_000 + b"}",
     b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":1}' + b" " * 500 + b"x",
 ]

@@ -333,6 +333,14 @@ def test_a_callable_is_asked_every_time() -> None:
     assert fixed.current() is fixed
 
 
+def test_wrapping() -> None:
+    """A key or callable is wrapped once; what is a secret already stays the same object."""
+    fixed, asked = Secret.wrap(KEY), Secret.wrap(lambda: KEY)
+    assert fixed.reveal() == asked.current().reveal() == KEY
+    assert Secret.wrap(fixed) is fixed
+    assert (fixed.is_callable, asked.is_callable) == (False, True)
+
+
 def test_what_the_callable_raises_goes_through() -> None:
     """The caller decides what to make of it."""
 

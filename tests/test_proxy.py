@@ -177,7 +177,12 @@ def test_tls_through_the_tunnel() -> None:
 )
 def test_http_proxies_that_refuse(answer: bytes, words: str) -> None:
     """Each refusal names the proxy, not the credentials, and is no failure of the server."""
-    with peer(lambda conn: (read_head(conn), conn.sendall(answer))) as server:
+
+    def script(conn: socket.socket) -> None:
+        read_head(conn)
+        conn.sendall(answer)
+
+    with peer(script) as server:
         reason = failure("ws://api.example.com/", proxy=f"http://user:sesame@127.0.0.1:{server.port}")
     assert words in reason
     assert f"the proxy http://127.0.0.1:{server.port}" in reason
@@ -322,7 +327,12 @@ def test_socks_proxies_that_refuse(answer: bytes, words: str) -> None:
 def test_credentials_too_long_for_socks() -> None:
     """What python-socks cannot encode is told without the credentials, whatever it raises."""
     pytest.importorskip("python_socks")
-    with peer(lambda conn: (conn.sendall(b"\x05\x02"), conn.recv(1000))) as server:
+
+    def script(conn: socket.socket) -> None:
+        conn.sendall(b"\x05\x02")
+        conn.recv(1000)
+
+    with peer(script) as server:
         proxy = f"socks5h://{'u' * 300}:sesame@127.0.0.1:{server.port}"
         reason = failure("ws://api.example.com/", proxy=proxy)
     assert "unusable reply or credentials" in reason

@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -203,8 +203,8 @@ def test_nothing_to_read_is_an_empty_batch(connect: Connect) -> None:
     assert transport.send_deadline is None
 
 
-def test_decrypted_bytes_are_pending(authority: trustme.CA, connect: Connect, scheme: str) -> None:
-    """What TLS holds decrypted is pending although the socket is not readable: every message comes without new bytes."""
+def test_decrypted_bytes_are_pending(connect: Connect) -> None:
+    """What TLS holds decrypted is pending although the socket is not readable: every message comes out."""
     payload = b"x" * 15_000  # with its head less than one TLS record
 
     def script(conn: socket.socket) -> None:
@@ -285,9 +285,7 @@ def test_backlog_deadline_and_going_on(connect: Connect) -> None:
     assert transport.send_deadline == clock.now + 6
     may_read.set()
     assert drive(transport, 2)[0] == [b"reading", b"got it"]
-    assert transport.backlog == 0
-    assert transport.send_deadline is None
-    assert not transport.wants_write
+    assert (transport.backlog, transport.wants_write) == (0, False)
     assert finish(server) >= 1
 
 
@@ -488,6 +486,97 @@ def test_a_transport_that_was_not_opened() -> None:
     transport.abort(1000)
     transport.disown()
     assert transport.receive() == Batch()
+
+
+# -- TLS that reads to write and writes to read -----------------------------------------------------------------------
+
+
+class ScriptedSocket:
+    """A socket whose calls end as scripted: an exception is raised, bytes or a number are returned."""
+
+    def __init__(self, recv: list[Any], send: list[Any]) -> None:
+        self.script = {"recv": recv, "send": send}
+        self.sent = b""
+
+    def _next(self, call: str) -> Any:
+        result = self.script[call].pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def recv(self, size: int) -> Any:
+        """The next scripted read."""
+        return self._next("recv")
+
+    def send(self, data: bytes) -> Any:
+        """The next scripted write."""
+        count = self._next("send")
+        self.sent += data[:count]
+        return count
+
+    def shutdown(self, how: int) -> None:
+        """Nothing to shut down; the other end is gone."""
+        raise OSError(107, "Transport endpoint is not connected")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def scripted(*, recv: tuple[Any, ...] = (), send: tuple[Any, ...] = ()) -> tuple[Transport, ScriptedSocket]:
+    """A transport that is open on a scripted socket."""
+    transport, sock = Transport(settings()), ScriptedSocket(list(recv), list(send))
+    transport._sock, transport._open = cast("socket.socket", sock), True
+    return transport, sock
+
+
+def test_a_write_that_has_to_read_first() -> None:
+    """A write that waits for input does not ask for writability (it would spin), and goes on after the next read."""
+    transport, sock = scripted(recv=(frame(TEXT, b"a"),), send=(ssl.SSLWantReadError(), 8))
+    transport.send(b"hi")
+    assert transport.backlog == 8
+    assert not transport.wants_write
+    assert transport.receive().messages == [b"a"]
+    assert transport.backlog == 0
+    assert len(sock.sent) == 8
+
+
+def test_a_write_goes_on_after_a_read_that_brought_nothing() -> None:
+    """The input a write waited for may be TLS's own, with nothing in it for us."""
+    transport, _ = scripted(recv=(ssl.SSLWantReadError(),), send=(ssl.SSLWantReadError(), 8))
+    transport.send(b"hi")
+    assert transport.receive() == Batch()
+    assert transport.backlog == 0
+
+
+def test_a_read_that_has_to_write_first() -> None:
+    """A read that waits for output asks for writability, and is tried again when it came."""
+    transport, _ = scripted(recv=(ssl.SSLWantWriteError(), frame(TEXT, b"a")))
+    assert transport.receive() == Batch()
+    assert (transport.wants_write, transport.pending) == (True, False)
+    transport.write()
+    assert (transport.wants_write, transport.pending) == (False, True)
+    assert transport.receive().messages == [b"a"]
+    assert not transport.pending
+
+
+def test_a_reset_reported_ahead_of_data() -> None:
+    """An error of a read is not the end while there is still something to read behind it."""
+    transport, _ = scripted(recv=(ConnectionResetError(104, "Connection reset by peer"), close_frame(4000)))
+    assert transport.receive() == Batch()
+    assert transport.pending
+    end = transport.receive().end
+    assert end is not None
+    assert end.code == 4000
+
+
+@pytest.mark.parametrize("second", [b"", BlockingIOError(), OSError(5, "Input/output error")])
+def test_a_reset_with_nothing_behind_it(second: Any) -> None:
+    """Whatever the second read says, the first error is the reason."""
+    transport, _ = scripted(recv=(ConnectionResetError(104, "Connection reset by peer"), second))
+    assert transport.receive() == Batch()
+    end = transport.receive().end
+    assert end is not None
+    assert end.reason == "the connection broke: connection reset by peer"
 
 
 # -- our own close ----------------------------------------------------------------------------------------------------

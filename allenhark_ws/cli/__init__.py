@@ -2,8 +2,8 @@
 
 0 ok (a closed pipe included) · 1 runtime failure · 2 usage, or no key · 3 authentication · 130 Ctrl-C.
 
-Neighbours: `_commands` holds the commands, `_demo` what ``demo`` does, `_render` how events look, `_exit` the exit codes.  It uses the package
-through its public names only, and needs the extra ``cli``, which is loaded when a command runs.
+Neighbours: `_commands` holds the commands, `_demo` what ``demo`` does, `_render` how events look, `_exit` the exit
+codes.  It uses the package through its public names only, and needs the extra ``cli``, loaded when a command runs.
 """
 
 from __future__ import annotations

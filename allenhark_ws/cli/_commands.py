@@ -21,12 +21,18 @@ def commands() -> None:
 
 @commands.command(
     epilog="Examples:  allenhark-ws demo --seconds 10   |   allenhark-ws demo --json | head -n 3",
-    short_help="Show the client at work, without an account or a network.",
 )
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long; without it, on Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON; the summary goes to stderr.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long; without it, on Ctrl-C."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print each event as one line of JSON; the summary goes to stderr."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the simulated market.")
 def demo(seconds: float | None, as_json: bool, seed: int) -> int:  # noqa: FBT001 - click passes options by name
-    """Start a simulated server with a live market over TLS on this machine, connect the real client to it, subscribe to
-    three prices, a bot and a wallet, and show the typed events as they come, then a summary."""
+    """Show the client at work, without an account or a network.
+
+    Starts a simulated server with a live market over TLS on this machine, connects the real client to it, subscribes to
+    three prices, a bot and a wallet, and shows the typed events as they come, then a summary.
+    """
     return exit_code(lambda: run_demo(seconds=seconds, as_json=as_json, seed=seed))

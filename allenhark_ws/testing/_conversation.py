@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from ..channels import Bot, Channel, Price, Transactions
+from .. import Bot, Channel, Price, Transactions
 
 __all__ = ["CHANNEL_KEYS", "Conversation", "Heard", "Manners", "error_message", "iso", "to_json"]
 

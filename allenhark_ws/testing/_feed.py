@@ -14,7 +14,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
-from ..channels import Bot, Channel, Price, Transactions
+from .. import Bot, Channel, Price, Transactions
 from ._conversation import iso
 
 __all__ = ["Feed"]

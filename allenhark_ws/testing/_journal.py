@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from ..channels import Channel
+from .. import Channel
 from ._conversation import Conversation, Heard, Manners
 
 __all__ = ["Journal"]

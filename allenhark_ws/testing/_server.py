@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import define, field
 
-from ..channels import Channel
+from .. import Channel
 from ._conversation import Conversation, Manners, to_json
 
 try:
@@ -78,7 +78,7 @@ class Listener(socket.socket):
     """A listening socket that knows the sockets it accepted, and can refuse."""
 
     def __init__(self, port: int) -> None:
-        # With the protocol named asyncio sets TCP_NODELAY on what it accepts; without, TLS answers wait 40 ms for an ACK.
+        # Protocol named: asyncio sets TCP_NODELAY on what this accepts; else answers over TLS wait 40 ms for an ACK.
         super().__init__(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self.refusing = False
         self.accepted: weakref.WeakSet[socket.socket] = weakref.WeakSet()

@@ -10,8 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ..channels import Channel, Transactions
-from ..errors import ConfigurationError
+from .. import Channel, ConfigurationError, Transactions
 from ._conversation import CHANNEL_KEYS, Conversation, Manners, error_message, to_json
 from ._feed import Feed
 from ._journal import Journal
