@@ -1,9 +1,9 @@
 """The background thread: mailbox → session → commands and events → wait.
 
 It is the only place that knows threads, sockets and rules at once, and it has no rules of its own.  One turn of the
-loop sleeps until the socket, a wake-up or the next deadline; reads the mailbox; reads the socket once; ticks the session;
-and does what it says, in order.  User threads only post: a function for the mailbox and a byte for the selector.  Nothing
-polls: an idle client sleeps until its next deadline.
+loop sleeps until the socket, a wake-up or the next deadline; reads the mailbox; reads the socket once; ticks the
+session; and does what it says, in order.  User threads only post: a function for the mailbox and a byte for the
+selector.  Nothing polls: an idle client sleeps until its next deadline.
 
 While a connection is being opened the same wait serves the transport, so that a `close()` is heard in every phase.
 While a blocking consumer is full, events are held, the socket is not read and the session suspends liveness.

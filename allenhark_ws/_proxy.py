@@ -7,6 +7,7 @@ No text here may hold the credentials of a proxy URL.
 from __future__ import annotations
 
 import base64
+import inspect
 import socket
 from types import ModuleType
 from typing import Final
@@ -145,18 +146,18 @@ class _Connected:
 
 
 def _python_socks() -> ModuleType | None:
-    """The library, or None when the extra is not installed."""
+    """The library; None when it is not installed, or is older than 3.0 and cannot use a socket of ours."""
     try:
         import python_socks.sync  # noqa: PLC0415 - an extra, needed by few
     except ImportError:
         return None
-    return python_socks
+    return python_socks if "forward" in inspect.signature(python_socks.sync.Proxy).parameters else None
 
 
 def _connect_socks(guarded: GuardedSocket, proxy: Proxy, host: str, port: int) -> None:
     library = _python_socks()
     if library is None:
-        raise ConnectionFailed(f'the proxy {proxy} needs python-socks: pip install "allenhark-ws[socks]"')
+        raise ConnectionFailed(f'the proxy {proxy} needs python-socks 3.0 or later: pip install "allenhark-ws[socks]"')
     kind = library.ProxyType.SOCKS4 if proxy.scheme.startswith("socks4") else library.ProxyType.SOCKS5
     by_name = proxy.scheme in {"socks4a", "socks5h"}
     target = host if by_name else _resolve(guarded.opening, host, port, proxy.scheme)

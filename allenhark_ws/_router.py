@@ -15,11 +15,11 @@ from attrs import define, field, frozen
 
 from ._counters import Counters
 from ._queue import EventQueue
-from ._routes import Kind, RouteTable
+from ._routes import Kind, RouteTable, event_key, key_of
 from ._wanted import Wanted
 from .channels import Channel
 from .errors import AllenHarkError, SlowConsumer
-from .events import DataEvent, Event, EventsDropped
+from .events import BotUpdate, Closed, DataEvent, Event, EventsDropped, PriceUpdate, TransactionConfirmed
 
 __all__ = ["Callback", "CallbackSink", "Delivery", "Edits", "Router", "dropping_report"]
 
@@ -62,6 +62,34 @@ class Delivery:
     failure: SlowConsumer | None
 
 
+@frozen
+class _End:
+    """That nothing more will come, and the error if that is one."""
+
+    error: AllenHarkError | None
+
+
+@define(eq=False)
+class _Batches:
+    """What goes to whom: the events of each queue, those for callbacks, how many were sorted, and the room that is left."""
+
+    done: int = 0
+    queues: dict[EventQueue, list[Event]] = field(factory=dict)
+    called: list[Event] = field(factory=list)
+    rooms: dict[EventQueue, int] = field(factory=dict)
+
+    def of_queue(self, queue: EventQueue) -> list[Event]:
+        """The batch of one queue."""
+        found = self.queues.get(queue)
+        if found is None:
+            found = self.queues[queue] = []
+        return found
+
+
+def _no_events() -> dict[type[Event], dict[str, Any]]:
+    return {PriceUpdate: {}, BotUpdate: {}, TransactionConfirmed: {}}
+
+
 @define(eq=False)
 class Router:
     """The consumers of one client.
@@ -79,8 +107,10 @@ class Router:
     _callbacks: RouteTable[Callback] = field(factory=RouteTable, init=False)
     _queues: RouteTable[EventQueue] = field(factory=RouteTable, init=False)
     _wanted: Wanted = field(factory=Wanted, init=False)
-    _latest: dict[Channel, DataEvent] = field(factory=dict, init=False)
+    _latest: dict[type[Event], dict[str, Any]] = field(factory=_no_events, init=False)
     _lock: threading.RLock = field(factory=threading.RLock, init=False)
+    _end: _End | None = field(default=None, init=False)
+    _closed: bool = field(default=False, init=False)
 
     # --- Editing, from any thread
 
@@ -102,33 +132,55 @@ class Router:
         return self._callbacks.match(event)
 
     def add_queue(self, token: Hashable, kinds: Iterable[Kind], queue: EventQueue) -> None:
-        """Put every event of these kinds into the queue."""
-        self._queues.add(token, kinds, queue)
+        """Put every event of these kinds into the queue; nothing, and it ends, when nothing more will come."""
+        with self._lock:
+            self._queues.add(token, kinds, queue)
+            end = self._end
+        if end is not None:
+            queue.finish(end.error)
 
     def hold(self, holder: Hashable, channels: Iterable[Channel]) -> None:
         """The holder wants the channels."""
         with self._lock:
             added = self._wanted.hold(holder, channels)
+            for channel in added:
+                cls, key = key_of(channel)
+                self._latest[cls][key] = None
             if added:
                 self._edits.want(added)
-        self._edits.wake()
+        if added:
+            self._edits.wake()
 
     def release(self, holder: Hashable) -> None:
         """The holder is gone: its queue, and the channels that nobody else wants."""
         self._queues.remove(holder)
         with self._lock:
-            self._unwanted(self._wanted.release(holder))
-        self._edits.wake()
+            removed = self._wanted.release(holder)
+            self._unwant(removed)
+        if removed:
+            self._edits.wake()
 
     def drop(self, channels: Iterable[Channel]) -> None:
-        """Nobody wants the channels any more, whoever held them."""
-        with self._lock:
-            self._unwanted(self._wanted.drop(channels))
-        self._edits.wake()
+        """Nobody wants the channels any more, whoever held them; callbacks that were subscribed with them lose them.
 
-    def _unwanted(self, channels: list[Channel]) -> None:
+        Streams stay as they are: what they named they get again should somebody want it again.
+        """
+        with self._lock:
+            removed = self._wanted.drop(channels)
+            self._unwant(list(removed))
+        lost: dict[Hashable, list[Channel]] = {}
+        for channel, holders in removed.items():
+            for holder in holders:
+                lost.setdefault(holder, []).append(channel)
+        for holder, theirs in lost.items():
+            self._callbacks.narrow(holder, theirs)
+        if removed:
+            self._edits.wake()
+
+    def _unwant(self, channels: list[Channel]) -> None:
         for channel in channels:
-            self._latest.pop(channel, None)
+            cls, key = key_of(channel)
+            del self._latest[cls][key]
         if channels:
             self._edits.unwant(channels)
 
@@ -140,76 +192,99 @@ class Router:
 
     def latest(self, channel: Channel) -> DataEvent | None:
         """The last event of a wanted channel."""
-        return self._latest.get(channel)
+        cls, key = key_of(channel)
+        event: DataEvent | None = self._latest[cls].get(key)
+        return event
 
     # --- Delivering, from the I/O thread
 
     def deliver(self, events: Sequence[Event], *, force: bool = False) -> Delivery:
         """Hand each event to its consumers, in order, one batch per consumer.
 
+        `Closed` goes alone, so that whatever reports led up to it come before; after it nothing is delivered.
+
         Args:
             events: what to deliver.
             force: do not stop where a blocking consumer is full; for the end, when nothing else will come.
         """
-        batches: dict[EventQueue, list[Event]] = {}
-        called: list[Event] = []
-        rooms: dict[EventQueue, int] = {}
-        done = 0
-        for event in events:
-            queues = self._queues.match(event)
-            wants_call = bool(self._callbacks.match(event))
-            if not force and not self._fits(queues, rooms, wants_call=wants_call):
-                break
-            done += 1
-            if isinstance(event, DataEvent):
-                self._remember(event)
-            for queue in queues:
-                batches.setdefault(queue, []).append(event)
-            if wants_call:
-                called.append(event)
-        return self._hand_over(done, batches, called)
+        if self._closed:
+            return Delivery(len(events), [], None)
+        sorted_out = _Batches()
+        with self._lock:
+            for event in events:
+                if not self._sort(event, sorted_out, force=force):
+                    break
+        return self._hand_over(sorted_out)
 
-    def _fits(self, queues: tuple[EventQueue, ...], rooms: dict[EventQueue, int], *, wants_call: bool) -> bool:
-        """Whether every blocking consumer of an event has room for it; reserves it if so."""
-        callbacks = self._sink.queue if wants_call else None
-        blocking = [queue for queue in (*queues, callbacks) if queue is not None and queue.blocking]
+    def _sort(self, event: Event, into: _Batches, *, force: bool) -> bool:
+        """Put the event into the batches of its consumers, and among the latest; False if it cannot be delivered now."""
+        cls, key = type(event), event_key(event)
+        last = cls is Closed
+        if last and into.done:
+            return False
+        queues = self._queues.find(cls, key)
+        called = bool(self._callbacks.find(cls, key))
+        if not force and not self._reserve(queues, into.rooms, called=called):
+            return False
+        self._closed = last
+        into.done += 1
+        if key is not None and key in self._latest[cls]:
+            self._latest[cls][key] = event
+        for queue in queues:
+            into.of_queue(queue).append(event)
+        if called:
+            into.called.append(event)
+        return True
+
+    def _reserve(self, queues: tuple[EventQueue, ...], rooms: dict[EventQueue, int], *, called: bool) -> bool:
+        """Whether every blocking consumer of an event has room for it; takes it if so."""
+        blocking = [queue for queue in queues if queue.blocking]
+        if called and self._sink.queue is not None and self._sink.queue.blocking:
+            blocking.append(self._sink.queue)
         for queue in blocking:
             if queue not in rooms:
                 rooms[queue] = queue.room()
-        if any(rooms[queue] <= 0 for queue in blocking):
-            return False
+            if rooms[queue] <= 0:
+                return False
         for queue in blocking:
             rooms[queue] -= 1
         return True
 
-    def _remember(self, event: DataEvent) -> None:
-        channel = event.channel
-        if channel is not None and channel in self._wanted:
-            self._latest[channel] = event
-
-    def _hand_over(self, done: int, batches: dict[EventQueue, list[Event]], called: list[Event]) -> Delivery:
-        for queue, batch in batches.items():
-            self._counters.dropped += queue.put(batch)
-        if called:
-            self._counters.dropped += self._sink.put(called)
-        touched = list(batches)
+    def _hand_over(self, sorted_out: _Batches) -> Delivery:
+        """Put the batches; reports and failures come only of what was lost."""
+        reports: list[EventsDropped] = []
         failure = None
-        if called and self._sink.queue is not None:
-            touched.append(self._sink.queue)
-            failure = self._sink.queue.failure
-        reports = [report for queue in touched if (report := dropping_report(queue)) is not None]
-        self._release_failed(batches)
-        return Delivery(done, reports, failure)
+        for queue, batch in sorted_out.queues.items():
+            if self._count(queue.put(batch)):
+                self._report(queue, reports)
+                self._release_if_failed(queue)
+        sink = self._sink.queue
+        if sorted_out.called and self._count(self._sink.put(sorted_out.called)) and sink is not None:
+            self._report(sink, reports)
+            failure = sink.failure
+        return Delivery(sorted_out.done, [] if self._closed else reports, failure)
 
-    def _release_failed(self, queues: Iterable[EventQueue]) -> None:
-        for queue in queues:
-            if queue.failure is not None:
-                for token in self._queues.tokens_of(queue):
-                    self.release(token)
+    def _count(self, lost: int) -> int:
+        self._counters.dropped += lost
+        return lost
+
+    @staticmethod
+    def _report(queue: EventQueue, reports: list[EventsDropped]) -> None:
+        report = dropping_report(queue)
+        if report is not None:
+            reports.append(report)
+
+    def _release_if_failed(self, queue: EventQueue) -> None:
+        if queue.failure is not None:
+            for token in self._queues.tokens_of(queue):
+                self.release(token)
 
     def finish(self, error: AllenHarkError | None) -> None:
         """Nothing more will come: let every stream end once it is drained."""
-        for queue in self._queues.targets():
+        with self._lock:
+            self._end = _End(error)
+            queues = self._queues.targets()
+        for queue in queues:
             queue.finish(error)
 
 

@@ -110,21 +110,28 @@ def _merge(*groups: Iterable[_Entry[T]]) -> tuple[T, ...]:
     return tuple(targets.values())
 
 
+_ANY_OTHER: Final = ""
+"""The cache's key for events with a key that nobody registered; no channel has a blank id."""
+
+
 @define(eq=False)
 class _Route(Generic[T]):
-    """The targets of one concrete event class: those for all its events, and those for some keys; and what was merged."""
+    """The targets of one concrete event class: those for all its events, and those for some keys; and what was merged.
+
+    Attributes:
+        merged: the merged targets by key; None stands for an unknown one.  An edit replaces the whole mapping, so that what
+            is being merged at that moment goes into the old one.
+    """
 
     general: dict[int, _Entry[T]] = field(factory=dict)
     keyed: dict[str, dict[int, _Entry[T]]] = field(factory=dict)
-    for_all: tuple[T, ...] | None = None
-    for_unknown: tuple[T, ...] | None = None
-    for_key: dict[str, tuple[T, ...]] = field(factory=dict)
+    merged: dict[str | None, tuple[T, ...]] = field(factory=dict)
 
     def insert(self, key: str | None, entry: _Entry[T]) -> None:
         """Add an entry for one key, None for all."""
         entries = self.general if key is None else self.keyed.setdefault(key, {})
         entries[entry.number] = entry
-        self._forget(key)
+        self.merged = {}
 
     def discard(self, key: str | None, entry: _Entry[T]) -> None:
         """Remove an entry that was inserted with this key."""
@@ -132,25 +139,18 @@ class _Route(Generic[T]):
         del entries[entry.number]
         if key is not None and not entries:
             del self.keyed[key]
-        self._forget(key)
-
-    def _forget(self, key: str | None) -> None:
-        self.for_unknown = None
-        if key is None:
-            self.for_all = None
-            self.for_key = {}
-        else:
-            self.for_key.pop(key, None)
+        self.merged = {}
 
     def merge(self, key: str | None) -> tuple[T, ...]:
-        """The targets of an event with this key; with None, of one that may belong to any of the keys."""
-        general = list(self.general.values())
+        """Find the targets of a key, and remember them for the next time."""
+        merged = self.merged
+        groups = [self.general]
         if key is None:
-            self.for_unknown = found = _merge(general, *[entries.values() for entries in self.keyed.values()])
-        elif key in self.keyed:
-            self.for_key[key] = found = _merge(general, self.keyed[key].values())
-        else:
-            self.for_all = found = _merge(general)
+            groups += list(self.keyed.values())
+        elif key != _ANY_OTHER:
+            groups.append(self.keyed.get(key, {}))
+        found = _merge(*[list(group.values()) for group in groups])
+        merged[key] = found
         return found
 
 
@@ -173,12 +173,9 @@ class RouteTable(Generic[T]):
         route = self._routes.get(cls)
         if route is None:
             return ()
-        if key is None:
-            found = route.for_unknown
-        elif key in route.keyed:
-            found = route.for_key.get(key)
-        else:
-            found = route.for_all
+        if key is not None and key not in route.keyed:
+            key = _ANY_OTHER
+        found = route.merged.get(key)
         if found is not None:
             return found
         with self._lock:
@@ -202,6 +199,19 @@ class RouteTable(Generic[T]):
                 kinds, entry = found
                 for route, key in self._places(kinds):
                     route.discard(key, entry)
+
+    def narrow(self, token: Hashable, channels: Iterable[Channel]) -> None:
+        """Take channels out of a registration, and undo it when nothing of it is left."""
+        gone = frozenset(channels)
+        with self._lock:
+            kinds, entry = self._registered.pop(token, ((), None))
+            if entry is None:
+                return
+            kept = tuple(kind for kind in kinds if kind not in gone)
+            if kept:
+                self._registered[token] = (kept, entry)
+            for route, key in self._places(tuple(kind for kind in kinds if kind in gone)):
+                route.discard(key, entry)
 
     def tokens_of(self, target: T) -> list[Hashable]:
         """The tokens under which a target is registered."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable
 from datetime import timedelta
-from typing import Final, Union
+from typing import Final
 
 from attrs import define, field, frozen
 
@@ -105,8 +105,8 @@ class Flushed:
     errors: tuple[ServerError, ...]
 
 
-Failure = Union[ConnectionFailed, ConnectionLost, ConfigurationError]
-Output = Union[Open, SendAuth, Send, Drop, Flushed, Event]
+Failure = ConnectionFailed | ConnectionLost | ConfigurationError
+Output = Open | SendAuth | Send | Drop | Flushed | Event
 
 
 @frozen

@@ -17,10 +17,14 @@ __all__ = ["Wanted"]
 
 @define(eq=False)
 class Wanted:
-    """The holders of every wanted channel, in the order in which the channels were first wanted."""
+    """The holders of every wanted channel, in the order in which the channels were first wanted.
+
+    Both mappings say the same from both sides, and neither keeps what is empty: a program that subscribes and unsubscribes
+    for days, its handles dropped unclosed, leaves nothing behind.
+    """
 
     _holders: dict[Channel, set[Hashable]] = field(factory=dict)
-    _held: dict[Hashable, tuple[Channel, ...]] = field(factory=dict)
+    _held: dict[Hashable, dict[Channel, None]] = field(factory=dict)
 
     def channels(self) -> frozenset[Channel]:
         """All wanted channels."""
@@ -30,31 +34,36 @@ class Wanted:
         return channel in self._holders
 
     def hold(self, holder: Hashable, channels: Iterable[Channel]) -> list[Channel]:
-        """The holder wants the channels; those that nobody wanted before."""
-        chosen = tuple(dict.fromkeys(channels))
-        self._held[holder] = chosen
-        added = [channel for channel in chosen if channel not in self._holders]
-        for channel in chosen:
-            self._holders.setdefault(channel, set()).add(holder)
+        """The holder wants the channels, beside what it holds already; those that nobody wanted before."""
+        added = []
+        for channel in dict.fromkeys(channels):
+            if channel not in self._holders:
+                self._holders[channel] = set()
+                added.append(channel)
+            self._holders[channel].add(holder)
+            self._held.setdefault(holder, {})[channel] = None
         return added
 
     def release(self, holder: Hashable) -> list[Channel]:
         """The holder lets go of what it still holds; the channels that nobody wants any more."""
         removed = []
         for channel in self._held.pop(holder, ()):
-            holders = self._holders.get(channel)
-            if holders is None or holder not in holders:
-                continue
+            holders = self._holders[channel]
             holders.discard(holder)
             if not holders:
                 del self._holders[channel]
                 removed.append(channel)
         return removed
 
-    def drop(self, channels: Iterable[Channel]) -> list[Channel]:
-        """Nobody wants the channels any more, whoever held them; those that were wanted."""
-        removed = []
+    def drop(self, channels: Iterable[Channel]) -> dict[Channel, set[Hashable]]:
+        """Nobody wants the channels any more; those that were wanted, and who held them."""
+        removed = {}
         for channel in dict.fromkeys(channels):
-            if self._holders.pop(channel, None) is not None:
-                removed.append(channel)
+            holders = self._holders.pop(channel, set())
+            for holder in holders:
+                del self._held[holder][channel]
+                if not self._held[holder]:
+                    del self._held[holder]
+            if holders:
+                removed[channel] = holders
         return removed

@@ -192,11 +192,13 @@ class Peer:
             self.error = error
 
     def _serve(self, conn: socket.socket, script: Script) -> Any:
-        with conn:
+        """Run the script; a client that resets the connection, as closing with unread input does, ends it with None."""
+        with conn, contextlib.suppress(ConnectionError):
             if self._context is None:
                 return script(conn)
             with self._context.wrap_socket(conn, server_side=True) as secured:
                 return script(secured)
+        return None
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -86,11 +86,11 @@ class JumpingClock(FakeClock):
         with self._changed:
             jump = self._budget if timeout is None else min(timeout, self._budget)
             self._budget -= jump
-            self._parked = not self._budget
+            self.advance(jump)
+            if jump and jump == timeout:
+                return []
+            self._parked = True
             self._changed.notify_all()
-        self.advance(jump)
-        if jump and jump == timeout:
-            return []
         ready = selector.select(PATIENCE)
         with self._changed:
             self._parked = False

@@ -362,3 +362,17 @@ def test_without_python_socks(monkeypatch: pytest.MonkeyPatch) -> None:
         reason = failure("ws://api.example.com/", proxy=f"socks5://127.0.0.1:{server.port}")
         monkeypatch.undo()
     assert 'pip install "allenhark-ws[socks]"' in reason
+
+
+def test_a_python_socks_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot use our socket, and so would open its own without our deadline, counts as missing."""
+    library = pytest.importorskip("python_socks.sync")
+
+    class Old:
+        def __init__(self, proxy_type: object, host: str, port: int) -> None:
+            pytest.fail("used")
+
+    monkeypatch.setattr(library, "Proxy", Old)
+    with peer(lambda conn: conn.recv(1)) as server:
+        reason = failure("ws://api.example.com/", proxy=f"socks5://127.0.0.1:{server.port}")
+    assert 'pip install "allenhark-ws[socks]"' in reason

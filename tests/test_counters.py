@@ -1,0 +1,49 @@
+"""The counts behind `Stats`."""
+
+from __future__ import annotations
+
+from allenhark_ws._counters import Counters
+
+
+def test_types_are_counted_by_name() -> None:
+    """One count per wire type."""
+    counters = Counters()
+    for name in ("pong", "price_update", "pong"):
+        counters.count_type(name)
+    assert counters.received_by_type == {"pong": 2, "price_update": 1}
+
+
+def test_invented_types_cannot_fill_the_memory() -> None:
+    """A hundred names are kept; later ones share one, and the known go on counting under their own."""
+    counters = Counters()
+    for number in range(150):
+        counters.count_type(f"type-{number}")
+    counters.count_type("type-0")
+    counters.count_type("type-99")
+    assert len(counters.received_by_type) == 101
+    assert counters.received_by_type["(other)"] == 50
+    assert counters.received_by_type["type-0"] == counters.received_by_type["type-99"] == 2
+    assert "type-100" not in counters.received_by_type
+
+
+def test_round_trips() -> None:
+    """Last, shortest and mean."""
+    counters = Counters()
+    assert (counters.rtt_last, counters.rtt_min, counters.rtt_avg) == (None, None, None)
+    counters.measure(3.0, None)
+    assert (counters.rtt_last, counters.rtt_min, counters.rtt_avg) == (3.0, 3.0, 3.0)
+    counters.measure(1.0, None)
+    counters.measure(5.0, None)
+    assert (counters.rtt_last, counters.rtt_min, counters.rtt_avg) == (5.0, 1.0, 3.0)
+
+
+def test_the_clock_offset_is_the_last_one_known() -> None:
+    """A pong without a timestamp leaves it as it is; 0 is an offset."""
+    counters = Counters()
+    counters.measure(1.0, None)
+    assert counters.clock_offset is None
+    counters.measure(1.0, 0.25)
+    counters.measure(1.0, None)
+    assert counters.clock_offset == 0.25
+    counters.measure(1.0, 0.0)
+    assert counters.clock_offset == 0.0

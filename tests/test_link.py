@@ -1,0 +1,145 @@
+"""The books of one connection: pings and pongs, what is to be sent, what the server was asked for."""
+
+from __future__ import annotations
+
+from allenhark_ws._link import Link, Ping
+from allenhark_ws.channels import Bot, Price, Transactions
+
+from .fakes import START
+
+ONE, TWO, THREE = Price("one"), Price("two"), Bot("three")
+FIRST_WALLET, SECOND_WALLET = Transactions("first"), Transactions("second")
+
+
+def link() -> Link:
+    """The books of a connection just opened at 1000."""
+    return Link(last_heard=START, barrier_deadline=1010.0, next_ping_at=1030.0, next_slot=1000.0)
+
+
+def facts(ping: Ping | None) -> tuple[int, float, object] | None:
+    """What a ping consists of."""
+    return None if ping is None else (ping.number, ping.sent_at, ping.request)
+
+
+def test_ready() -> None:
+    """Not before the first pong; then the seconds since."""
+    subject = link()
+    assert not subject.is_ready
+    assert subject.ready_for(1234.0) == 0.0
+    subject.ready_at = 1003.0
+    assert subject.is_ready
+    assert subject.ready_for(1010.5) == 7.5
+
+
+def test_each_pong_answers_its_own_ping() -> None:
+    """In the order in which they went out."""
+    subject = link()
+    subject.pinged(1000.0, None, 10.0)
+    subject.pinged(1001.0, "flush", 10.0)
+    assert facts(subject.ponged()) == (1, 1000.0, None)
+    assert facts(subject.ponged()) == (2, 1001.0, "flush")
+
+
+def test_a_pong_too_many_is_credited_to_nothing() -> None:
+    """Neither before the first ping nor later does it answer a ping still to come."""
+    subject = link()
+    assert subject.ponged() is None
+    subject.pinged(1000.0, None, 10.0)
+    assert facts(subject.ponged()) == (1, 1000.0, None)
+    assert subject.ponged() is None
+    assert subject.ponged() is None
+    subject.pinged(1002.0, "flush", 10.0)
+    assert facts(subject.ponged()) == (2, 1002.0, "flush")
+    assert subject.ponged() is None
+
+
+def test_a_mute_server_fills_no_memory() -> None:
+    """Of ten thousand unanswered pings the older are forgotten, but not their number."""
+    subject = link()
+    for number in range(1, 10_003):
+        subject.pinged(float(number), number, 10.0)
+    assert len(subject._unanswered) == 10_000
+    assert subject.ponged() is None
+    assert subject.ponged() is None
+    assert facts(subject.ponged()) == (3, 3.0, 3)
+
+
+def test_the_first_unanswered_ping_sets_the_deadline() -> None:
+    """A later one does not put it off; after a sign of life the next one sets it anew."""
+    subject = link()
+    assert subject.silence_deadline is None
+    subject.pinged(1000.0, None, 10.0)
+    subject.pinged(1004.0, None, 10.0)
+    assert subject.silence_deadline == 1010.0
+    subject.silence_deadline = None
+    subject.pinged(1020.0, None, 10.0)
+    assert subject.silence_deadline == 1030.0
+
+
+def test_patience() -> None:
+    """The barrier always moves, the silence only when a ping waits for a sign of life."""
+    subject = link()
+    subject.be_patient(1050.0)
+    assert (subject.barrier_deadline, subject.silence_deadline) == (1050.0, None)
+    subject.pinged(1000.0, None, 10.0)
+    subject.be_patient(1060.0)
+    assert (subject.barrier_deadline, subject.silence_deadline) == (1060.0, 1060.0)
+
+
+def test_what_is_planned_twice_keeps_its_place() -> None:
+    """First planned, first sent; taken out, it may be planned again."""
+    subject = link()
+    subject.plan([ONE, TWO])
+    subject.plan([THREE, ONE])
+    assert [subject.next_item(), subject.next_item()] == [ONE, TWO]
+    subject.plan([ONE])
+    assert [subject.next_item(), subject.next_item()] == [THREE, ONE]
+    assert not subject.todo
+
+
+def test_what_the_server_was_asked_for() -> None:
+    """A subscribe adds, an unsubscribe removes, and one too many is nothing."""
+    subject = link()
+    subject.requested(ONE, wanted=True)
+    subject.requested(TWO, wanted=True)
+    subject.requested(ONE, wanted=False)
+    subject.requested(THREE, wanted=False)
+    assert list(subject.on_wire) == [TWO]
+
+
+def test_the_only_wallet() -> None:
+    """Exactly one subscribed wallet can be named, whatever else is subscribed."""
+    subject = link()
+    assert subject.wallet is None
+    subject.requested(ONE, wanted=True)
+    assert subject.wallet is None
+    subject.requested(FIRST_WALLET, wanted=True)
+    assert subject.wallet == FIRST_WALLET
+    subject.requested(SECOND_WALLET, wanted=True)
+    assert subject.wallet is None
+    subject.requested(FIRST_WALLET, wanted=False)
+    assert subject.wallet == SECOND_WALLET
+    subject.requested(FIRST_WALLET, wanted=False)
+    assert subject.wallet == SECOND_WALLET
+    subject.requested(SECOND_WALLET, wanted=False)
+    assert subject.wallet is None
+
+
+def test_a_request_is_confirmed_by_the_pong_of_a_later_ping() -> None:
+    """The pong of a ping that went out before it proves nothing."""
+    subject = link()
+    assert not subject.unconfirmed
+    subject.pinged(1000.0, None, 10.0)
+    subject.requested(ONE, wanted=True)
+    assert subject.unconfirmed
+    subject.pinged(1001.0, None, 10.0)
+    subject.pinged(1002.0, None, 10.0)
+    subject.ponged()
+    assert subject.unconfirmed
+    subject.ponged()
+    assert not subject.unconfirmed
+    subject.requested(ONE, wanted=False)
+    subject.ponged()
+    assert subject.unconfirmed
+    subject.ponged()
+    assert subject.unconfirmed, "a surplus pong confirms nothing"

@@ -1,0 +1,749 @@
+"""The background thread over a scripted server and a clock that skips waiting: turns, deadlines, holding, ends."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+from allenhark_ws import (
+    AuthenticationError,
+    Backoff,
+    CallbackError,
+    Client,
+    ClientClosed,
+    Closed,
+    ConfigurationError,
+    Connected,
+    ConnectionFailed,
+    ConnectionLost,
+    Disconnected,
+    Event,
+    Gap,
+    LifecycleEvent,
+    Pong,
+    Price,
+    PriceUpdate,
+    Reconnecting,
+    SlowCallback,
+    SlowConsumer,
+    State,
+)
+from allenhark_ws._loop import Clock
+from allenhark_ws.config import Secret
+
+from .fakes import settings
+from .scripted import PATIENCE, Scripted, ScriptedServer, fail_of, outcome, outcome_aside, price
+
+LOST = ConnectionLost("the cable was cut")
+
+
+def kinds_of(events: list[Any]) -> list[str]:
+    """The names of the events' classes."""
+    return [type(event).__name__ for event in events]
+
+
+def drained(stream: Any) -> list[Any]:
+    """Everything that is queued."""
+    return [stream.get_nowait() for _ in range(stream.qsize())]
+
+
+def test_an_idle_client_turns_twice_per_heartbeat() -> None:
+    """Between two pings the loop sleeps: one turn to send a ping, one to read its pong, and nothing else."""
+    with Scripted(heartbeat_interval=30.0) as s:
+        s.ready()
+        before = len(s.clock.waits)
+        s.run(3600)
+        assert s.server.kinds().count("ping") == 1 + 120
+        assert len(s.clock.waits) - before <= 2 * 120 + 2
+
+
+def test_an_idle_client_in_backoff_sleeps_to_the_next_try() -> None:
+    """One wait per retry, as long as the backoff says."""
+    with Scripted(backoff=Backoff(initial=64.0, maximum=64.0)) as s:
+        s.server.refusals.extend(ConnectionFailed("no") for _ in range(10))
+        s.client.start()
+        s.settle()
+        before = len(s.clock.waits)
+        s.run(64 * 5)
+        assert len(s.server.wires) == 1 + 5
+        assert s.clock.waits[before:].count(64.0) >= 5
+        assert len(s.clock.waits) - before <= 2 * 5 + 2
+
+
+def test_an_interval_longer_than_the_system_can_wait() -> None:
+    """A heartbeat of a thousand years does not bring the thread down, on the machine's own clock."""
+    far = settings(heartbeat_interval=3e10, pong_timeout=3e10)
+    with Client._over(far, ScriptedServer().connect, Clock()) as client:
+        assert client.flush(PATIENCE) >= 0
+        assert client.state is State.READY
+
+
+def test_heartbeats_are_sent_on_time() -> None:
+    """The first ping opens the connection, then one comes every interval."""
+    with Scripted(heartbeat_interval=7.0) as s:
+        s.ready()
+        s.run(6.5)
+        assert s.server.kinds() == ["auth", "ping"]
+        s.run(0.5)
+        assert s.server.kinds() == ["auth", "ping", "ping"]
+
+
+def test_a_mute_server_is_dropped_after_the_pong_timeout() -> None:
+    """Silence after a ping ends the connection, and a new one follows with a gap."""
+    with Scripted(heartbeat_interval=30.0, pong_timeout=10.0) as s:
+        events = s.client.stream(Disconnected, Reconnecting, Connected, Gap)
+        s.ready()
+        drained(events)
+        s.server.pongs = False
+        s.run(39.9)
+        assert events.empty()
+        s.server.pongs = True
+        s.run(1)
+        assert kinds_of(drained(events)) == ["Disconnected", "Reconnecting", "Connected", "Gap"]
+        assert s.server.wires[0].left == [("abort", None)]
+
+
+def test_the_wall_clock_changes_nothing() -> None:
+    """Turning the wall clock back a year neither drops nor delays anything."""
+    with Scripted() as s:
+        s.ready()
+        s.clock.set_wall(s.clock.now().wall.replace(year=2020))
+        s.run(31)
+        assert s.server.kinds() == ["auth", "ping", "ping"]
+        assert s.client.state is State.READY
+
+
+def test_order_across_a_loss_in_one_read() -> None:
+    """Data, the loss behind it, and the recovery arrive in this order in every consumer."""
+    with Scripted() as s:
+        stream = s.client.stream(Price("m"), LifecycleEvent)
+        called: list[Event] = []
+        s.client.on(Event, called.append)
+        s.ready()
+        s.wire.push(price("m", 1.0), price("m", 2.0), end=LOST)
+        s.run(1)
+        s.wire.push(price("m", 3.0))
+        s.settle()
+        expected = "Connected PriceUpdate PriceUpdate Disconnected Reconnecting Connected Gap PriceUpdate".split()
+        assert kinds_of(drained(stream)) == expected
+        s.client.close()
+        assert [name for name in kinds_of(called) if name != "Pong"] == [*expected, "Closed"]
+
+
+def test_messages_behind_a_rejection_are_not_heard() -> None:
+    """What the same read brought after a rejected key belongs to a connection that was given up."""
+    with Scripted() as s:
+        s.server.pongs = False
+        stream = s.client.stream(PriceUpdate)
+        s.client.start()
+        s.server.wait_for(lambda: s.server.wires and "ping" in s.server.kinds())
+        s.wire.push({"type": "error", "message": "bad key"}, price("m"))
+        assert isinstance(fail_of(s.client), AuthenticationError)
+        assert isinstance(outcome(stream.get_nowait), AuthenticationError)
+
+
+def test_a_blocked_stream_holds_reading_but_not_the_heartbeat() -> None:
+    """While a blocking stream is full nothing is read, pings go on, silence proves nothing; then all is delivered."""
+    with Scripted(heartbeat_interval=30.0, pong_timeout=10.0) as s:
+        stream = s.client.stream(Price("m"), maxsize=2, overflow="block")
+        s.ready()
+        s.wire.push(*(price("m", float(n)) for n in range(5)))
+        s.settle()
+        s.server.pongs = False
+        s.run(300)
+        assert stream.qsize() == 2
+        assert s.server.kinds().count("ping") == 1 + 10
+        assert s.client.state is State.READY
+        assert [stream.get(timeout=PATIENCE).price for _ in range(5)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+        s.server.pongs = True
+        assert s.client.flush(PATIENCE) == 0.0
+
+
+def test_liveness_is_judged_again_after_a_block() -> None:
+    """Once reading goes on the server has the pong timeout anew, and then it is dropped."""
+    with Scripted(heartbeat_interval=30.0, pong_timeout=10.0) as s:
+        stream = s.client.stream(Price("m"), Disconnected, maxsize=1, overflow="block")
+        s.ready()
+        s.server.pongs = False
+        s.wire.push(price("m"), price("m"))
+        s.run(100)
+        drained(stream)
+        s.settle()
+        drained(stream)
+        s.run(9.9)
+        assert stream.empty()
+        s.run(0.2)
+        assert kinds_of(drained(stream)) == ["Disconnected"]
+
+
+def test_no_retry_begins_while_a_consumer_blocks() -> None:
+    """A loss behind held events waits for the consumer, and so does the connection after it."""
+    with Scripted() as s:
+        stream = s.client.stream(Price("m"), LifecycleEvent, maxsize=1, overflow="block")
+        s.client.start()
+        assert isinstance(stream.get(timeout=PATIENCE), Connected)
+        s.clock.settle()
+        s.wire.push(price("m", 1.0), price("m", 2.0), end=LOST)
+        s.run(600)
+        assert len(s.server.wires) == 1
+        assert [stream.get(timeout=PATIENCE).price for _ in range(2)] == [1.0, 2.0]
+        assert [type(stream.get(timeout=PATIENCE)) for _ in range(2)] == [Disconnected, Reconnecting]
+        s.run(60)
+        assert [type(stream.get(timeout=PATIENCE)) for _ in range(2)] == [Connected, Gap]
+
+
+def test_close_works_while_a_consumer_blocks() -> None:
+    """A full blocking stream neither delays the end nor loses anything by it."""
+    with Scripted() as s:
+        stream = s.client.stream(Price("m"), LifecycleEvent, maxsize=1, overflow="block")
+        s.client.start()
+        stream.get(timeout=PATIENCE)
+        s.clock.settle()
+        s.wire.push(*(price("m", float(n)) for n in range(3)))
+        s.settle()
+        s.client.close()
+        assert kinds_of(list(stream)) == ["PriceUpdate", "PriceUpdate", "PriceUpdate", "Closed"]
+
+
+def test_closing_a_blocking_stream_lets_the_others_go_on() -> None:
+    """Its reader gone, a full stream holds nobody up."""
+    with Scripted() as s:
+        blocking = s.client.stream(Price("m"), maxsize=1, overflow="block")
+        other = s.client.stream(PriceUpdate)
+        s.ready()
+        s.wire.push(*(price("m", float(n)) for n in range(4)))
+        s.settle()
+        assert other.qsize() == 1
+        blocking.close()
+        s.settle()
+        assert other.qsize() == 4
+
+
+def test_a_blocking_callback_buffer_loses_nothing() -> None:
+    """`callback_overflow="block"` stops reading until the callbacks have caught up."""
+    with Scripted(callback_buffer=1, callback_overflow="block") as s:
+        gate, got = threading.Event(), []
+
+        def slow(event: Any) -> None:
+            gate.wait(PATIENCE)
+            got.append(event.price)
+
+        s.client.on(PriceUpdate, slow)
+        s.ready()
+        s.wire.push(*(price("m", float(n)) for n in range(10)))
+        s.settle()
+        s.run(60)
+        assert s.server.kinds().count("ping") == 3
+        gate.set()
+        s.client.flush(PATIENCE)
+        s.client.close()
+        assert got == [float(n) for n in range(10)]
+        assert s.client.stats.dropped == 0
+
+
+def test_a_callback_buffer_that_must_not_overflow_ends_the_client() -> None:
+    """`callback_overflow="error"`: `SlowConsumer` is the terminal error; streams read what they have, then raise it."""
+    with Scripted(callback_buffer=2, callback_overflow="error") as s:
+        gate = threading.Event()
+        s.client.on(PriceUpdate, lambda _: gate.wait(PATIENCE))
+        stream = s.client.stream(PriceUpdate)
+        s.ready()
+        s.wire.push(*(price("m", float(n)) for n in range(10)))
+        error = fail_of(s.client)
+        gate.set()
+        assert isinstance(error, SlowConsumer)
+        assert error.consumer == "callbacks"
+        assert outcome(s.client.flush) is error
+        while not isinstance(last := outcome(stream.get_nowait), BaseException):
+            assert isinstance(last, PriceUpdate)
+        assert last is error
+
+
+def test_a_stream_that_must_not_overflow_ends_alone() -> None:
+    """A stream with `overflow="error"` fails by itself: its channel is released, the client goes on."""
+    with Scripted() as s:
+        stream = s.client.stream(Price("m"), maxsize=2, overflow="error")
+        s.ready()
+        s.wire.push(*(price("m", float(n)) for n in range(5)))
+        s.settle()
+        assert [stream.get().price for _ in range(2)] == [0.0, 1.0]
+        assert isinstance(outcome(stream.get), SlowConsumer)
+        assert s.client.subscriptions == frozenset()
+        assert s.server.kinds()[-1] == "unsubscribe"
+        assert s.client.state is State.READY
+
+
+def test_slow_callback_is_reported_while_it_runs() -> None:
+    """After a second, once; the heartbeat and the streams do not wait for it."""
+    with Scripted() as s:
+        gate = threading.Event()
+        s.clock._now = s.clock._now._replace(mono=__import__("time").monotonic())
+        s.client.on(PriceUpdate, lambda _: gate.wait(PATIENCE))
+        stream = s.client.stream(SlowCallback, PriceUpdate)
+        s.ready()
+        s.wire.push(price("m"))
+        assert isinstance(stream.get(timeout=PATIENCE), PriceUpdate)
+        s.run(95)
+        slow = drained(stream)
+        assert kinds_of(slow) == ["SlowCallback"]
+        assert slow[0].seconds >= 1
+        assert s.server.kinds().count("ping") == 1 + 3
+        gate.set()
+
+
+def test_a_failing_thread_releases_everybody() -> None:
+    """A bug in the loop is logged and ends the client with an error that says so; nobody is left waiting."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("allenhark_ws")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        with Scripted() as s:
+            s.ready()
+            s.server.pongs = False
+            stream, called = s.client.stream(PriceUpdate, Closed), []
+            s.client.on(Closed, called.append)
+            s.server.before_receive = lambda: 1 / 0
+            s.wire.push(price("m"))
+            error = fail_of(s.client)
+            assert isinstance(error, ClientClosed)
+            assert isinstance(error.__cause__, ZeroDivisionError)
+            assert error.__cause__.__traceback__ is None
+            assert outcome(s.client.flush) is error
+            assert stream.get(timeout=PATIENCE) == Closed(error)
+            assert outcome(stream.get) is error
+            assert called == [Closed(error)]
+            assert s.wire.left == [("abort", None)]
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+    assert [record.levelname for record in records] == ["CRITICAL"]
+
+
+def test_start_and_close_at_once_opens_nothing_for_long() -> None:
+    """A `close()` posted before the thread took its first breath interrupts the attempt that `start()` began."""
+    with Scripted() as s:
+        s.server.hang = True
+        events = s.client.stream(LifecycleEvent)
+        s.client.start()
+        s.client.close()
+        assert kinds_of(list(events)) == ["Closed"]
+        assert not any(thread.name.startswith("allenhark-") for thread in threading.enumerate())
+
+
+def test_mail_is_read_while_a_connection_is_opened() -> None:
+    """What is asked for meanwhile is done, and a `reconnect()` gives the attempt up for another."""
+    with Scripted() as s:
+        s.server.hang = True
+        s.client.start()
+        s.server.wait_for(lambda: s.server.wires)
+        s.client.subscribe(Price("m"))
+        s.client.reconnect()
+        s.server.wait_for(lambda: len(s.server.wires) == 2)
+        assert s.client.subscriptions == {Price("m")}
+        s.server.hang = False
+        s.client.reconnect()
+        s.client.connect(PATIENCE)
+        s.server.wait_for(lambda: "subscribe" in s.server.kinds())
+
+
+def test_reconnect_on_a_client_never_started_only_starts_it() -> None:
+    """There is no loss to tell of, and nothing is tried twice."""
+    with Scripted() as s:
+        events = s.client.stream(LifecycleEvent)
+        s.client.reconnect()
+        first = events.get(timeout=PATIENCE)
+        assert first == Connected(1, 0.0)
+        s.clock.settle()
+        assert len(s.server.wires) == 1
+        assert events.empty()
+
+
+def test_reconnect_drops_a_connection_and_comes_back() -> None:
+    """It is a loss like any other, announced to the server by a close frame."""
+    with Scripted() as s:
+        s.ready()
+        events = s.client.stream(LifecycleEvent)
+        s.client.reconnect()
+        s.run(1)
+        assert kinds_of(drained(events)) == ["Disconnected", "Reconnecting", "Connected", "Gap"]
+        assert s.server.wires[0].left == [("abort", 1000)]
+
+
+def test_reconnect_ends_a_backoff() -> None:
+    """The next try comes at once instead of after the wait."""
+    with Scripted(backoff=Backoff(initial=1000.0, maximum=1000.0)) as s:
+        s.server.refusals.append(ConnectionFailed("no"))
+        s.client.start()
+        s.settle()
+        assert s.client.state is State.BACKOFF
+        s.client.reconnect()
+        s.settle()
+        assert s.client.state is State.READY
+
+
+def test_thousands_of_subscriptions_go_out_in_turns() -> None:
+    """All of them, once each, in the order in which they were wanted."""
+    channels = [Price(f"m{n}") for n in range(2000)]
+    with Scripted() as s:
+        s.client.subscribe(*channels)
+        s.ready()
+        s.client.flush(PATIENCE)
+        sent = [m["mint"] for m in s.wire.sent if m["type"] == "subscribe"]
+        assert sent == [c.mint for c in channels]
+
+
+def test_a_full_send_buffer_holds_requests_back() -> None:
+    """No request is added while too many bytes wait to be sent; they follow when there is room."""
+    with Scripted() as s:
+        s.ready()
+        s.wire.backlog = 1_000_000
+        s.client.subscribe(Price("m"))
+        s.run(1)
+        assert s.server.kinds() == ["auth", "ping"]
+        s.wire.backlog = 0
+        s.settle()
+        assert s.server.kinds() == ["auth", "ping", "subscribe"]
+
+
+def test_max_send_rate_paces_requests() -> None:
+    """Ten per second, as the session has it, on the loop's clock."""
+    with Scripted(max_send_rate=10.0) as s:
+        s.client.subscribe(*(Price(f"m{n}") for n in range(20)))
+        s.ready()
+        s.run(1.0)
+        assert 9 <= s.server.kinds().count("subscribe") <= 11
+        s.run(1.1)
+        assert s.server.kinds().count("subscribe") == 20
+
+
+def test_stats_after_known_traffic() -> None:
+    """Every count is what went over the wire."""
+    with Scripted() as s:
+        s.client.on(PriceUpdate, lambda _: 1 / 0)
+        s.ready()
+        frames = [b'{"type":"price_update"}', b'{"type":"news"}', b"\xff", b"[]"]
+        s.wire.push(price("m"), *frames)
+        s.settle()
+        s.wire.push({"type": "pong"}, end=LOST)
+        s.run(5)
+        s.client.flush(PATIENCE)
+        stats = s.client.stats
+        assert stats.state is State.READY
+        assert (stats.invalid, stats.unknown, stats.reconnects, stats.attempts) == (3, 1, 1, 0)
+        assert stats.received_by_type["price_update"] == 2
+        assert stats.received_by_type["news"] == 1
+        assert stats.received_by_type["pong"] == 4
+        assert stats.messages_received == 1 + 4 + 4
+        assert stats.messages_sent == sum(len(wire.sent) for wire in s.server.wires)
+        assert stats.connected_since is not None
+        assert (stats.rtt_last, stats.rtt_min, stats.rtt_avg, stats.clock_offset) == (0.0, 0.0, 0.0, None)
+        assert stats.dropped == 0
+        s.client.close()
+        assert s.client.stats.callback_errors == 1
+        assert s.client.stats.callback_backlog == 0
+        assert s.client.stats.connected_since is None
+
+
+def test_the_callback_backlog_counts_what_waits() -> None:
+    """Events behind a callback that is stuck."""
+    with Scripted() as s:
+        gate, entered = threading.Event(), threading.Event()
+
+        def stuck(_: Event) -> None:
+            entered.set()
+            gate.wait(PATIENCE)
+
+        s.client.on(PriceUpdate, stuck)
+        s.ready()
+        s.wire.push(price("m"), price("m"), price("m"))
+        assert entered.wait(PATIENCE)
+        assert s.client.stats.callback_backlog == 2
+        gate.set()
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_callback_errors_are_reported_and_cost_nothing_else(inline: bool) -> None:
+    """Whatever a callback raises, `SystemExit` included, the next event comes; an error in the handler is only logged."""
+    logging.getLogger("allenhark_ws").propagate = False
+    try:
+        with Scripted(inline_callbacks=inline) as s:
+            reports, later = s.client.stream(CallbackError), []
+            errors = [SystemExit(3), KeyboardInterrupt(), ValueError("x")]
+
+            def bad(event: PriceUpdate) -> None:
+                raise errors[int(event.price)]
+
+            @s.client.on(CallbackError)
+            def worse(event: CallbackError) -> None:
+                raise RuntimeError
+
+            s.client.on(PriceUpdate, bad)
+            s.client.on(PriceUpdate, later.append)
+            s.ready()
+            s.wire.push(*(price("m", float(n)) for n in range(3)))
+            got = [reports.get(timeout=PATIENCE) for _ in range(3)]
+            assert [report.error for report in got] == errors
+            assert all(report.callback is bad and isinstance(report.event, PriceUpdate) for report in got)
+            s.client.close()
+            assert len(later) == 3
+            assert s.client.stats.callback_errors == 6
+            assert worse is not None
+    finally:
+        logging.getLogger("allenhark_ws").propagate = True
+
+
+def test_key_callable_is_asked_for_every_connection() -> None:
+    """Each connection authenticates with what the callable gives then."""
+    keys = iter(["one", "two", "three"])
+    with Scripted(api_key=Secret(lambda: next(keys))) as s:
+        s.ready()
+        for _ in range(2):
+            s.client.reconnect()
+            s.run(1)
+        assert [wire.sent[0]["apiKey"] for wire in s.server.wires] == ["one", "two", "three"]
+
+
+def test_a_raising_key_callable_is_retried() -> None:
+    """A key store that is away for a moment is no reason to give up; its exception is the cause."""
+    answers: list[Any] = [OSError("vault is down"), SystemExit(1), "good"]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return str(answer)
+
+    with Scripted(api_key=Secret(ask)) as s:
+        events = s.client.stream(Reconnecting, Connected)
+        s.client.start()
+        s.run(30)
+        first, second, third = (events.get(timeout=PATIENCE) for _ in range(3))
+        assert isinstance(first.cause, ConnectionFailed)
+        assert isinstance(first.cause.__cause__, OSError)
+        assert isinstance(second.cause.__cause__, SystemExit)
+        assert third.attempt == 3
+
+
+def test_a_raising_key_callable_shows_only_the_users_frames() -> None:
+    """The traceback begins in the callable, so that an event kept for long does not keep the loop."""
+
+    def ask() -> str:
+        raise OSError
+
+    with Scripted(api_key=Secret(ask)) as s:
+        events = s.client.stream(Reconnecting)
+        s.client.start()
+        cause = events.get(timeout=PATIENCE).cause
+        traceback = cause.__cause__.__traceback__
+        assert cause.__traceback__ is None
+        assert traceback.tb_frame.f_code.co_name == "ask"
+
+
+@pytest.mark.parametrize("nonsense", [None, 7, "", "  ", b"key", "a\nb"])
+def test_a_key_callable_that_returns_no_key(nonsense: object) -> None:
+    """That is a mistake in the program: the client ends with `ConfigurationError`, which does not show the value."""
+    with Scripted(api_key=Secret(lambda: nonsense)) as s:
+        error = outcome(lambda: s.client.connect(PATIENCE))
+        assert isinstance(error, ConfigurationError)
+        assert "api_key" in str(error)
+        assert s.client.error is error
+
+
+def test_a_slow_key_callable_is_interrupted_by_close() -> None:
+    """It is asked on a thread of its own, so nothing waits for it."""
+    gate = threading.Event()
+    with Scripted(api_key=Secret(lambda: gate.wait(PATIENCE) and "key")) as s:
+        s.client.start()
+        s.server.wait_for(lambda: s.server.wires)
+        s.client.close()
+        assert s.client.state is State.CLOSED
+        assert not s.client._loop._thread.is_alive()
+        gate.set()
+
+
+def test_a_slow_key_callable_is_given_up_after_the_connect_timeout() -> None:
+    """Then the attempt has failed and is retried."""
+    gate = threading.Event()
+    with Scripted(api_key=Secret(lambda: gate.wait(PATIENCE) and "key"), connect_timeout=5.0) as s:
+        events = s.client.stream(Reconnecting)
+        s.client.start()
+        s.server.wait_for(lambda: s.server.wires)
+        s.run(6)
+        cause = events.get(timeout=PATIENCE).cause
+        assert isinstance(cause.__cause__, TimeoutError)
+        gate.set()
+
+
+def test_close_timeout_drops_late_callbacks_but_delivers_closed() -> None:
+    """What was not delivered by the deadline is counted as dropped; `Closed` comes last all the same."""
+    with Scripted() as s:
+        gate, got = threading.Event(), []
+
+        def slow(event: Event) -> None:
+            got.append(event)
+            gate.wait(PATIENCE)
+
+        s.client.on(PriceUpdate, slow)
+        s.client.on(Closed, got.append)
+        s.ready()
+        s.wire.push(*(price("m", float(n)) for n in range(5)))
+        s.settle()
+        s.client.close(0)
+        gate.set()
+        s.client._loop.callbacks.join(float("inf"))
+        assert kinds_of(got) == ["PriceUpdate", "Closed"]
+        assert s.client.stats.dropped == 4
+
+
+def test_a_mailbox_is_not_filled_after_the_end() -> None:
+    """Edits of a client that has ended leave nothing behind."""
+    with Scripted() as s:
+        subscription = s.client.subscribe(Price("m"))
+        s.ready()
+        s.client.close()
+        subscription.close()
+        s.client.unsubscribe(Price("m"))
+        s.client._loop.wake()
+        assert not s.client._loop._mailbox
+
+
+def test_flush_timeout_forgets_the_request() -> None:
+    """A flush that gave up leaves nothing to be answered."""
+    with Scripted() as s:
+        s.ready()
+        s.server.pongs = False
+        assert isinstance(outcome(lambda: s.client.flush(0)), TimeoutError)
+        s.settle()
+        assert not s.client._loop.session._flushes
+
+
+def test_events_before_the_pong_are_in_the_stream_when_flush_returns() -> None:
+    """Also when one read brought them all."""
+    with Scripted() as s:
+        stream = s.client.stream(PriceUpdate)
+        s.ready()
+        s.server.pongs = False
+        done: list[object] = []
+        thread = threading.Thread(target=lambda: done.extend([s.client.flush(PATIENCE), stream.qsize()]))
+        thread.start()
+        s.server.wait_for(lambda: s.server.kinds().count("ping") == 2)
+        s.wire.push(price("a"), price("b"), {"type": "pong"}, price("c"))
+        thread.join(PATIENCE)
+        assert done[1] in {2, 3}
+
+
+def test_a_forgotten_client_dies_at_once() -> None:
+    """Threads and loop hold no client; without a cycle of the user's making reference counting alone collects it."""
+    gc.collect()
+    gc.disable()
+    try:
+        s = Scripted().ready()
+        s.client.subscribe(Price("m"), callback=print)
+        client, loop = weakref.ref(s.client), s.client._loop
+        with pytest.warns(ResourceWarning, match="unclosed Client"):
+            del s
+        assert client() is None
+        loop.join(float("inf"))
+        assert loop.ended
+    finally:
+        gc.enable()
+
+
+def test_a_forgotten_client_that_is_connecting_ends() -> None:
+    """The attempt is given up."""
+    s = Scripted()
+    s.server.hang = True
+    s.client.start()
+    s.server.wait_for(lambda: s.server.wires)
+    loop = s.client._loop
+    with pytest.warns(ResourceWarning):
+        del s
+    loop.join(float("inf"))
+    assert loop.ended
+
+
+@pytest.mark.parametrize("ended", ["closed", "never started", "failed"])
+def test_no_warning_for_a_client_that_holds_nothing(ended: str) -> None:
+    """Only a running client is worth a `ResourceWarning`; here it would be an error."""
+    s = Scripted(api_key=Secret(lambda: None))
+    if ended == "closed":
+        s.client.close()
+    elif ended == "failed":
+        assert isinstance(outcome(lambda: s.client.connect(PATIENCE)), ConfigurationError)
+    del s
+    gc.collect()
+
+
+def test_inline_callbacks_run_on_the_loops_thread_in_order() -> None:
+    """No other thread is started for them."""
+    with Scripted(inline_callbacks=True) as s:
+        names: list[str] = []
+        s.client.on(PriceUpdate, lambda _: names.append(threading.current_thread().name))
+        s.ready()
+        s.wire.push(price("m"), price("m"))
+        s.settle()
+        assert len(names) == 2
+        assert all(name.startswith("allenhark-io") for name in names)
+        assert not any(t.name.startswith("allenhark-callbacks") for t in threading.enumerate())
+
+
+@pytest.mark.parametrize("verb", ["connect", "flush", "run_forever", "get"])
+def test_waiting_in_an_inline_callback_is_refused(verb: str) -> None:
+    """It would wait for itself."""
+    with Scripted(inline_callbacks=True) as s:
+        stream, results = s.client.stream(Pong), []
+        call = stream.get if verb == "get" else getattr(s.client, verb)
+        s.client.on(PriceUpdate, lambda _: results.append(outcome(call)))
+        s.ready()
+        drained(stream)
+        s.wire.push(price("m"))
+        s.settle()
+        assert [type(result) for result in results] == [RuntimeError]
+
+
+def test_an_inline_callback_may_close_and_edit() -> None:
+    """Verbs that need not wait work on the loop's own thread."""
+    with Scripted(inline_callbacks=True) as s:
+        closed: list[Event] = []
+        s.client.on(Closed, closed.append)
+
+        @s.client.on(PriceUpdate)
+        def act(_: Event) -> None:
+            s.client.subscribe(Price("n"))
+            s.client.unsubscribe(Price("m"))
+            s.client.close()
+            assert isinstance(outcome(s.client.start), ClientClosed)
+
+        s.client.subscribe(Price("m"))
+        s.ready()
+        s.wire.push(price("m"))
+        s.client._loop.join(float("inf"))
+        assert closed == [Closed(None)]
+        assert s.client.stats.callback_errors == 0
+        assert act is not None
+
+
+def test_a_stuck_inline_callback_does_not_hang_close() -> None:
+    """`close()` from elsewhere gives up at its deadline."""
+    with Scripted(inline_callbacks=True) as s:
+        gate, entered = threading.Event(), threading.Event()
+
+        @s.client.on(PriceUpdate)
+        def stuck(_: Event) -> None:
+            entered.set()
+            gate.wait(PATIENCE)
+
+        s.ready()
+        s.wire.push(price("m"))
+        assert entered.wait(PATIENCE)
+        assert outcome_aside(lambda: s.client.close(0.05)) is None
+        assert stuck is not None
+        gate.set()
