@@ -7,6 +7,7 @@ the router weakly, so that waiting for events keeps no client alive.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -42,9 +43,12 @@ class _Call:
     reportable: bool
 
 
-def name_of(callback: object) -> str:
-    """A callback's name for the log: never its repr, which is the user's to fill."""
-    return getattr(callback, "__qualname__", None) or type(callback).__qualname__
+def _log(callback: Callback, error: BaseException) -> None:
+    """Log what a callback raised, under its name: never its repr, which is the user's to fill."""
+    # Attributes of the callback and handlers of the log are the user's code as well, and may fail in their turn.
+    with contextlib.suppress(BaseException):
+        name = getattr(callback, "__qualname__", None) or type(callback).__qualname__
+        _logger.error("callback %s raised %s", name, type(error).__name__, exc_info=error)
 
 
 @define(eq=False)
@@ -54,40 +58,55 @@ class _Runner:
     Args:
         counters: where exceptions are counted.
         report: takes the `CallbackError` and `SlowCallback` events; called on the running thread.
+        clock: monotonic seconds.
         afterwards: report a slow callback when it returns, since nobody can watch it while it runs.
     """
 
     _counters: Counters
     _report: Callable[[Event], None]
+    _clock: Callable[[], float]
     _afterwards: bool = False
     router: weakref.ref[Router] | None = None
     current: _Call | None = None
     _calls: int = 0
 
     def run(self, event: Event) -> None:
-        """Call every callback of the event."""
+        """Call every callback of the event, but those that were removed meanwhile."""
+        callbacks = self._callbacks_for(event)
+        for callback in callbacks:
+            if callback is callbacks[0] or self._still_wanted(callback, event, callbacks):
+                self._call(callback, event)
+
+    def _callbacks_for(self, event: Event) -> tuple[Callback, ...]:
         router = None if self.router is None else self.router()
-        if router is None:
-            return
-        for callback in router.callbacks_for(event):
-            self._calls += 1
-            self.current = call = _Call(self._calls, callback, time.monotonic(), not isinstance(event, SlowCallback))
-            try:
-                callback(event)
-            except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
-                self._failed(callback, event, error)
+        return () if router is None else router.callbacks_for(event)
+
+    def _still_wanted(self, callback: Callback, event: Event, before: tuple[Callback, ...]) -> bool:
+        """Whether the callbacks called before this one, or another thread, have left it registered."""
+        now = self._callbacks_for(event)
+        return now is before or any(each is callback for each in now)
+
+    def _call(self, callback: Callback, event: Event) -> None:
+        # No local of this frame may hold the router: the traceback of an error, kept by the user, keeps its frames.
+        self._calls += 1
+        self.current = call = _Call(self._calls, callback, self._clock(), not isinstance(event, SlowCallback))
+        try:
+            callback(event)
+        except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
+            self._failed(callback, event, error)
+        finally:
             self.current = None
-            if self._afterwards:
-                self._report_if_slow(call)
+        if self._afterwards:
+            self._report_if_slow(call)
 
     def _failed(self, callback: Callback, event: Event, error: BaseException) -> None:
         self._counters.callback_errors += 1
-        _logger.error("callback %s raised %s", name_of(callback), type(error).__name__, exc_info=error)
         if not isinstance(event, CallbackError):
             self._report(CallbackError(callback, event, error))
+        _log(callback, error)
 
     def _report_if_slow(self, call: _Call) -> None:
-        seconds = time.monotonic() - call.since
+        seconds = self._clock() - call.since
         if call.reportable and seconds >= SLOW:
             self._report(SlowCallback(call.callback, seconds))
 
@@ -101,19 +120,23 @@ class CallbackThread:
         counters: where exceptions and events that came too late are counted.
         queue: what waits for the thread.
         report: takes `CallbackError` events.
+        clock: monotonic seconds.
     """
 
     _name: str
     _counters: Counters
     queue: EventQueue
     _report: Callable[[Event], None]
+    _clock: Callable[[], float] = time.monotonic
     _runner: _Runner = field(init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
+    _last: Closed | None = field(default=None, init=False)
+    _over: threading.Event = field(factory=threading.Event, init=False)
     _deadline: float | None = field(default=None, init=False)
     _told: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._runner = _Runner(self._counters, self._report)
+        self._runner = _Runner(self._counters, self._report, self._clock)
 
     def attach(self, router: weakref.ref[Router]) -> None:
         """Say where the callbacks are found."""
@@ -125,24 +148,41 @@ class CallbackThread:
         self._thread.start()
 
     def put(self, events: Sequence[Event]) -> int:
-        """Queue events for the thread; how many were lost."""
+        """Queue events for the thread; how many were lost.
+
+        `Closed`, which comes alone and last, has a place of its own: no overflow and no deadline may lose it.
+        """
+        if isinstance(events[-1], Closed):
+            self._last = events[-1]
+            return 0
         return self.queue.put(events)
 
     def run(self) -> None:
-        """Call back until the queue is finished and drained: the body of the thread."""
-        while True:
-            try:
+        """Call back until everything is delivered and `finish` was called: the body of the thread."""
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the I/O thread may not be left waiting for room
+            _logger.critical("the callback thread failed; please report this", exc_info=error)
+            self.queue.finish()
+
+    def _serve(self) -> None:
+        late = 0
+        with contextlib.suppress(Drained):
+            while True:
                 event = self.queue.take()
-            except Drained:
-                return
-            if self._expired() and not isinstance(event, Closed):
-                self._counters.dropped += 1
-            else:
-                self._runner.run(event)
-            del event
+                if self._expired():
+                    late += 1
+                else:
+                    self._runner.run(event)
+                del event
+        # A queue that failed is drained before the client has ended.
+        self._over.wait()
+        self._counters.dropped += late  # the I/O thread, which counts here too, is through by now
+        if self._last is not None:
+            self._runner.run(self._last)
 
     def _expired(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return self._deadline is not None and self._clock() >= self._deadline
 
     def overdue(self, now: float) -> SlowCallback | None:
         """The report of a callback that is slow and was not reported yet."""
@@ -169,9 +209,10 @@ class CallbackThread:
     def finish(self) -> None:
         """Nothing more will come."""
         self.queue.finish()
+        self._over.set()
 
     def join(self, deadline: float) -> None:
-        """Wait until everything was delivered, or the monotonic deadline."""
+        """Wait until everything was delivered, or the deadline of the machine's own monotonic clock."""
         thread = self._thread
         while thread is not None and thread.is_alive() and time.monotonic() < deadline:
             thread.join(min(0.5, max(0.0, deadline - time.monotonic())))
@@ -188,14 +229,16 @@ class InlineCallbacks:
     Args:
         counters: where exceptions are counted.
         report: takes `CallbackError` and `SlowCallback` events.
+        clock: monotonic seconds.
     """
 
     _counters: Counters
     _report: Callable[[Event], None]
+    _clock: Callable[[], float] = time.monotonic
     _runner: _Runner = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._runner = _Runner(self._counters, self._report, afterwards=True)
+        self._runner = _Runner(self._counters, self._report, self._clock, afterwards=True)
 
     @property
     def queue(self) -> EventQueue | None:

@@ -42,7 +42,7 @@ from ._wakeup import WakeUp
 from .channels import Channel
 from .config import Secret, Settings
 from .errors import AllenHarkError, ClientClosed, ConfigurationError, ConnectionFailed, ConnectionLost
-from .events import DataEvent, Event, InvalidMessage, ServerEvent, UnknownMessage
+from .events import Closed, DataEvent, Event, InvalidMessage, ServerEvent, UnknownMessage
 from .state import State
 
 __all__ = ["Clock", "Loop", "Transport", "TransportFactory"]
@@ -343,7 +343,7 @@ class Loop:
         self._obey()
         self._finish()
         self._driver = None
-        if self.callbacks is not None and len(self.callbacks.queue):
+        if self.callbacks is not None:
             with contextlib.suppress(RuntimeError):
                 self.callbacks.start()
         return True
@@ -717,6 +717,13 @@ class Loop:
             self._deliver(events)
 
     def _deliver(self, events: list[Event], *, force: bool = False) -> None:
+        """Deliver what the consumers have room for and hold the rest; `Closed` goes alone, as the last of all."""
+        if len(events) > 1 and isinstance(events[-1], Closed):
+            self._deliver(events[:-1], force=force)
+            events = events[-1:]
+            if self._held:
+                self._held.extend(events)
+                return
         router = self._router()
         while events and router is not None:
             delivery = router.deliver(events, force=force)

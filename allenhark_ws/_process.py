@@ -63,6 +63,7 @@ def _at_exit() -> None:
 def _in_child() -> None:
     for loop in _loops():
         loop.disown()
+    _enrolled.clear()  # so that the child's exit waits for none of them
 
 
 atexit.register(_at_exit)

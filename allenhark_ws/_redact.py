@@ -5,10 +5,11 @@ Neighbours: `_loop` teaches it each key it is about to send; `_codec` and `_tran
 
 from __future__ import annotations
 
+import html
 import json
-from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from attrs import define, field
 
@@ -20,29 +21,69 @@ _REMEMBERED: Final = 8
 """Keys remembered at a time: with rotating keys a late echo can name one that was used a while ago."""
 
 
-@define(eq=False)
-class Redactor:
-    """Replaces every key it has learnt, also as JSON or a URL would spell it, by ``[redacted]``."""
+def _json_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
-    _spellings: deque[tuple[Secret, ...]] = field(factory=lambda: deque(maxlen=_REMEMBERED))
+
+def _json_ascii(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def _slashes(text: str) -> str:
+    """Some servers escape slashes in JSON, as RFC 8259, section 7, allows."""
+    return json.dumps(text)[1:-1].replace("/", "\\/")
+
+
+def _percent(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _lower_percent(text: str) -> str:
+    """RFC 3986, section 2.1: the case of hexadecimal digits does not matter."""
+    plain = quote(text, safe="")
+    head, *escapes = plain.split("%")
+    return "".join([head, *(f"%{escape[:2].lower()}{escape[2:]}" for escape in escapes)])
+
+
+_SPELLINGS: Final[tuple[Callable[[str], str], ...]] = (
+    _json_text,
+    _json_ascii,
+    _slashes,
+    _percent,
+    _lower_percent,
+    quote,
+    quote_plus,
+    html.escape,
+)
+"""How a key may be spelt in a server's text, beside as it is."""
+
+
+def _spellings(secret: Secret) -> Iterator[Secret]:
+    """Every different spelling of a key, first as it is, each wrapped."""
+    yield secret
+    for spell in _SPELLINGS:
+        spelling = Secret(spell(secret.reveal()))
+        if spelling.reveal() != secret.reveal():
+            yield spelling
+
+
+@define(eq=False, repr=False)
+class Redactor:
+    """Replaces every key it has learnt, also as JSON, HTML or a URL would spell it, by ``[redacted]``."""
+
+    _known: tuple[tuple[Secret, ...], ...] = ()
+    _longest_first: tuple[Secret, ...] = field(default=(), init=False)
 
     def learn(self, secret: Secret) -> None:
-        """Redact this key from now on."""
-        spellings = (
-            secret,
-            Secret(json.dumps(secret.reveal())[1:-1]),
-            Secret(quote(secret.reveal(), safe="")),
-        )
-        if not any(self._same(known[0], secret) for known in self._spellings):
-            self._spellings.append(spellings)
-
-    @staticmethod
-    def _same(one: Secret, other: Secret) -> bool:
-        return one.reveal() == other.reveal()
+        """Redact this key from now on, and until eight others were used after it."""
+        others = [known for known in self._known if known[0].reveal() != secret.reveal()]
+        self._known = (*others, tuple(_spellings(secret)))[-_REMEMBERED:]
+        # One key may be the beginning of another: the longer one must go first, or its rest would stay.
+        spellings = [spelling for known in self._known for spelling in known]
+        self._longest_first = tuple(sorted(spellings, key=lambda spelling: -len(spelling.reveal())))
 
     def __call__(self, text: str) -> str:
         """The text without keys."""
-        for spellings in self._spellings:
-            for spelling in spellings:
-                text = text.replace(spelling.reveal(), "[redacted]")
+        for spelling in self._longest_first:
+            text = text.replace(spelling.reveal(), "[redacted]")
         return text

@@ -262,12 +262,12 @@ class Session:
         """The server said something; the event itself comes out again, in its place.
 
         Before the first pong that place is not known yet: events are held back until `Connected` and `Gap` are told.
-        Data events of a READY connection need not be passed through here.
+        Data events of a READY connection need not be passed through here.  After the connection's end it is too late.
         """
         link = self._link
         if link is None:
-            self._outputs.append(event)
-        elif isinstance(event, Pong):
+            return
+        if isinstance(event, Pong):
             self._hear_pong(link, event, now)
         elif link.is_ready:
             self._outputs.append(event)
@@ -334,7 +334,6 @@ class Session:
         if self._loss is not None:
             self._counters.reconnects += 1
             self._outputs.append(self._gap(self._loss, now))
-            self._loss = None
         self._tell_early(link)
 
     def _gap(self, loss: _Loss, now: Instant) -> Gap:

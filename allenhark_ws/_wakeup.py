@@ -7,11 +7,14 @@ Neighbours: `_loop` owns it.
 from __future__ import annotations
 
 import socket
+import threading
 from typing import Final
 
 __all__ = ["WakeUp"]
 
 _CHUNK: Final = 4096
+_FORK_PATIENCE: Final = 0.1
+"""Seconds that `close` waits for a `wake` under way, which takes microseconds; in a forked child it would never end."""
 
 
 class WakeUp:
@@ -21,14 +24,18 @@ class WakeUp:
         self.receiver, self._sender = socket.socketpair()
         self.receiver.setblocking(False)
         self._sender.setblocking(False)
+        # Between a `wake` and a `close` on two threads: the descriptor's number may be another connection's the moment it
+        # is closed, and the byte would go there.  Reentrant, since finalizers wake too.
+        self._lock = threading.RLock()
 
     def wake(self) -> None:
         """Make the selector return; from any thread, at any time, without ever blocking or raising."""
-        try:
-            self._sender.send(b"\0")
-        except OSError:
-            # Full, so a wake-up is pending already; or closed, so nobody waits any more.
-            return
+        with self._lock:
+            try:
+                self._sender.send(b"\0")
+            except OSError:
+                # Full, so a wake-up is pending already; or closed, so nobody waits any more.
+                return
 
     def drain(self) -> None:
         """Take all wake-ups at once."""
@@ -40,5 +47,10 @@ class WakeUp:
 
     def close(self) -> None:
         """Release both ends."""
-        self.receiver.close()
-        self._sender.close()
+        locked = self._lock.acquire(timeout=_FORK_PATIENCE)
+        try:
+            self.receiver.close()
+            self._sender.close()
+        finally:
+            if locked:
+                self._lock.release()

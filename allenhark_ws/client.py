@@ -566,4 +566,6 @@ class Client:
         raise TypeError("a Client cannot be pickled: make one in the process that uses it")
 
     def __repr__(self) -> str:
+        if "_loop" not in self.__dict__:  # shown by a debugger or a traceback, for its arguments were refused
+            return "<Client, not made>"
         return f"<Client {self._where()} {self.state.name}, {len(self.subscriptions)} channels>"

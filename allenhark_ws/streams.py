@@ -6,15 +6,15 @@ but its user holds a stream, so one that is forgotten lets go of its channels.
 
 from __future__ import annotations
 
-import math
+import contextlib
 import queue
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ._queue import Drained, EventQueue, TimedOut
-from .errors import StreamClosed
+from .errors import AllenHarkError, ClientClosed, StreamClosed
 from .events import Event
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Stream"]
 
 E = TypeVar("E", bound=Event)
+
+_FOR_EVER: Final = 1e9
+"""Seconds from which on a timeout means for ever: thirty years, less than the platform's clocks can add."""
 
 
 class Stream(Generic[E]):
@@ -55,13 +58,16 @@ class Stream(Generic[E]):
             ValueError: the timeout is negative.
             RuntimeError: waiting in an inline callback, where nothing could ever arrive.
         """
-        seconds = self._patience(timeout) if block else 0.0
+        seconds = self._patience(timeout if block else 0.0)
+        drained, error = False, None
         try:
             return self._events.take(seconds)  # type: ignore[return-value]
         except TimedOut:
             pass
         except Drained as end:
-            self._raise(end)
+            drained, error = True, end.error
+        if drained:
+            raise self._end(error)
         raise queue.Empty
 
     def get_nowait(self) -> E:
@@ -86,27 +92,39 @@ class Stream(Generic[E]):
             raise TypeError(f"max_items takes a whole number, got {type(max_items).__name__}")
         if max_items < 1:
             raise ValueError(f"max_items must be at least 1, got {max_items}")
+        seconds = self._patience(timeout)
         try:
-            return self._events.take_batch(max_items, self._patience(timeout))  # type: ignore[return-value]
+            return self._events.take_batch(max_items, seconds)  # type: ignore[return-value]
         except TimedOut:
             return []
         except Drained as end:
-            self._raise(end)
-        return []
+            error = end.error
+        raise self._end(error)
 
     def _patience(self, timeout: float | None) -> float | None:
+        """The timeout, checked, None for ever.
+
+        Raises:
+            ClientClosed: this process was forked from the client's.
+            TypeError, ValueError: it is no number of seconds, or negative.
+            RuntimeError: nothing is queued, and the thread that would have to wait is the one that fills the queue.
+        """
         self._client._check_process()
         if timeout is not None:
             if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
                 raise TypeError(f"timeout takes seconds or None, got {type(timeout).__name__}")
-            if math.isnan(timeout) or timeout < 0:
+            if not timeout >= 0:
                 raise ValueError("timeout must not be negative; pass None to wait for ever")
-        if not len(self._events) and timeout != 0:
+        if timeout != 0 and self._events.would_wait:
             self._client._check_may_wait("wait on a stream")
-        return None if timeout is None or math.isinf(timeout) else float(timeout)
+        return None if timeout is None or timeout >= _FOR_EVER else float(timeout)
 
-    def _raise(self, end: Drained) -> None:
-        raise (end.error or StreamClosed(self.name)).with_traceback(None)
+    def _end(self, error: AllenHarkError | None) -> AllenHarkError:
+        """What to raise at the end, free of the traceback of whoever raised it before.
+
+        Nobody may bind it to a name: a frame and an error that hold each other would keep the client until the collector runs.
+        """
+        return (error or StreamClosed(self.name)).with_traceback(None)
 
     def __iter__(self) -> Iterator[E]:
         """Yield events as they come; ends quietly when the stream or the client is closed, raises when either failed."""
@@ -146,8 +164,14 @@ class Stream(Generic[E]):
         return self._events.high_water
 
     def close(self) -> None:
-        """Take no more events and release the channels; what is queued can still be read.  Idempotent, any thread."""
-        if self._finalizer.detach() is not None:
+        """Take no more events and release the channels; what is queued can still be read.  Idempotent, any thread.
+
+        In a forked child it does nothing: the stream is the parent's.
+        """
+        if self._finalizer.detach() is None:
+            return
+        with contextlib.suppress(ClientClosed):
+            self._client._check_process()
             self._events.finish()
             self._client._release(self._holder)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -74,9 +73,6 @@ def settings(**changes: Any) -> Settings:
     return Settings(**(values | changes))
 
 
-def off_the_wire(
-    message: object, at: datetime = START.wall, redact: Callable[[str], str] = str
-) -> DataEvent | ServerEvent:
-    """The event that a message becomes when it is received; `bytes` are taken as the frame itself."""
-    raw = message if isinstance(message, bytes) else json.dumps(message).encode()
-    return Codec(redact=redact).decode(raw, at, None)
+def off_the_wire(message: dict[str, Any]) -> DataEvent | ServerEvent:
+    """The event that a message becomes when it is received."""
+    return Codec().decode(json.dumps(message).encode(), START.wall)

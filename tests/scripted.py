@@ -6,6 +6,7 @@ import json
 import selectors
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -120,8 +121,6 @@ class Wire:
 
     def __init__(self, server: ScriptedServer) -> None:
         self._server = server
-        self.sock, self._far = socket.socketpair()
-        self.sock.setblocking(False)
         self.pending = False
         self.wants_write = False
         self.backlog = 0
@@ -133,6 +132,8 @@ class Wire:
 
     def open(self, wait: Waiter, wake: Callable[[], None]) -> None:
         """As the server's script says."""
+        self.sock, self._far = socket.socketpair()
+        self.sock.setblocking(False)
         try:
             self._server.script_of_open(wait)
         except BaseException:
@@ -165,6 +166,8 @@ class Wire:
         self._server.before_receive()
         self.sock.recv(4096)
         messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        if self._end is not None:
+            self._release()
         return Batch(messages, len(messages), self._end)
 
     def close(self, code: int, reason: str, wait: Waiter, deadline: float) -> None:
@@ -280,7 +283,7 @@ def chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def fail_of(client: Client) -> AllenHarkError | None:
-    """The terminal error, once there is one or the client has ended without."""
-    client._loop.join(float("inf"))
+def await_end(client: Client) -> AllenHarkError | None:
+    """Wait until the client has ended, whatever its callbacks do; its terminal error if there is one."""
+    assert client._loop.wait_for(lambda: False, time.monotonic() + PATIENCE)
     return client.error

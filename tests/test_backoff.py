@@ -79,7 +79,7 @@ def test_retry_after_stretches_within_reason(
         (None, False),
     ],
 )
-def test_what_is_terminal(failure: BaseException | None, expected: bool) -> None:  # noqa: FBT001 - a table's column
+def test_what_is_terminal(failure: BaseException | None, expected: bool) -> None:
     """Wrong keys, certificates and settings stay wrong; everything else may pass."""
     assert is_terminal(failure) is expected
 

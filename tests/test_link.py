@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from allenhark_ws._link import Link, Ping
-from allenhark_ws.channels import Bot, Price, Transactions
+from allenhark_ws.channels import Bot, Channel, Price, Transactions
 
 from .fakes import START
 
@@ -24,11 +26,9 @@ def facts(ping: Ping | None) -> tuple[int, float, object] | None:
 def test_ready() -> None:
     """Not before the first pong; then the seconds since."""
     subject = link()
-    assert not subject.is_ready
-    assert subject.ready_for(1234.0) == 0.0
+    assert (subject.is_ready, subject.ready_for(1234.0)) == (False, 0.0)
     subject.ready_at = 1003.0
-    assert subject.is_ready
-    assert subject.ready_for(1010.5) == 7.5
+    assert (subject.is_ready, subject.ready_for(1010.5)) == (True, 7.5)
 
 
 def test_each_pong_answers_its_own_ping() -> None:
@@ -67,7 +67,6 @@ def test_a_mute_server_fills_no_memory() -> None:
 def test_the_first_unanswered_ping_sets_the_deadline() -> None:
     """A later one does not put it off; after a sign of life the next one sets it anew."""
     subject = link()
-    assert subject.silence_deadline is None
     subject.pinged(1000.0, None, 10.0)
     subject.pinged(1004.0, None, 10.0)
     assert subject.silence_deadline == 1010.0
@@ -110,36 +109,44 @@ def test_what_the_server_was_asked_for() -> None:
 def test_the_only_wallet() -> None:
     """Exactly one subscribed wallet can be named, whatever else is subscribed."""
     subject = link()
-    assert subject.wallet is None
-    subject.requested(ONE, wanted=True)
-    assert subject.wallet is None
-    subject.requested(FIRST_WALLET, wanted=True)
-    assert subject.wallet == FIRST_WALLET
-    subject.requested(SECOND_WALLET, wanted=True)
-    assert subject.wallet is None
-    subject.requested(FIRST_WALLET, wanted=False)
-    assert subject.wallet == SECOND_WALLET
-    subject.requested(FIRST_WALLET, wanted=False)
-    assert subject.wallet == SECOND_WALLET
-    subject.requested(SECOND_WALLET, wanted=False)
-    assert subject.wallet is None
+    assert link().wallet is None
+    steps: list[tuple[Channel, bool, Transactions | None]] = [
+        (ONE, True, None),
+        (FIRST_WALLET, True, FIRST_WALLET),
+        (SECOND_WALLET, True, None),
+        (FIRST_WALLET, False, SECOND_WALLET),
+        (FIRST_WALLET, False, SECOND_WALLET),
+        (ONE, False, SECOND_WALLET),
+        (SECOND_WALLET, False, None),
+    ]
+    for channel, wanted, expected in steps:
+        subject.requested(channel, wanted=wanted)
+        assert subject.wallet == expected
 
 
 def test_a_request_is_confirmed_by_the_pong_of_a_later_ping() -> None:
-    """The pong of a ping that went out before it proves nothing."""
+    """The pong of a ping that went out before it proves nothing, and a pong too many neither."""
     subject = link()
-    assert not subject.unconfirmed
-    subject.pinged(1000.0, None, 10.0)
-    subject.requested(ONE, wanted=True)
-    assert subject.unconfirmed
-    subject.pinged(1001.0, None, 10.0)
-    subject.pinged(1002.0, None, 10.0)
-    subject.ponged()
-    assert subject.unconfirmed
-    subject.ponged()
-    assert not subject.unconfirmed
-    subject.requested(ONE, wanted=False)
-    subject.ponged()
-    assert subject.unconfirmed
-    subject.ponged()
-    assert subject.unconfirmed, "a surplus pong confirms nothing"
+    steps: dict[str, Callable[[], object]] = {
+        "ping": lambda: subject.pinged(1000.0, None, 10.0),
+        "pong": subject.ponged,
+        "request": lambda: subject.requested(ONE, wanted=True),
+    }
+    history = [
+        ("request", True),
+        ("ping", True),
+        ("pong", False),
+        ("ping", False),
+        ("request", True),
+        ("ping", True),
+        ("ping", True),
+        ("pong", True),
+        ("pong", False),
+        ("request", True),
+        ("pong", True),
+        ("pong", True),
+        ("pong", True),
+    ]
+    for step, unconfirmed in history:
+        steps[step]()
+        assert subject.unconfirmed is unconfirmed

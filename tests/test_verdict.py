@@ -229,7 +229,9 @@ def test_replies_that_are_not_negative(message: dict[str, Any]) -> None:
     [
         Pong(),
         InvalidMessage("not JSON: unauthorized"),
-        off_the_wire({"type": "bot_update", "botId": "b", "event": "unauthorized", "data": {"error": "invalid api key"}}),
+        off_the_wire(
+            {"type": "bot_update", "botId": "b", "event": "unauthorized", "data": {"error": "invalid api key"}}
+        ),
     ],
 )
 def test_other_early_messages_say_nothing(event: Any) -> None:

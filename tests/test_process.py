@@ -1,0 +1,577 @@
+"""What processes do to clients: signals, forks, exits; and clients that nobody holds any more."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+import allenhark_ws
+from allenhark_ws import Closed, Event, Price, PriceUpdate, State, _process
+from allenhark_ws.testing import Simulator
+
+from .scripted import PATIENCE, client_of, price
+
+ROOT = Path(allenhark_ws.__file__).parents[1]
+PROLOGUE = """
+import gc, os, sys, threading, time
+from allenhark_ws import *
+url = sys.argv[1]
+def say(*words):
+    print(*words, flush=True)
+never = threading.Event()
+"""
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    """A simulator of its own for each test."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+class Script:
+    """A program run in a process of its own, which says ``ready`` when it is; ended for sure on leaving the ``with``."""
+
+    def __init__(self, url: str, text: str) -> None:
+        command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c"]
+        self.process = subprocess.Popen(
+            [*command, PROLOGUE + textwrap.dedent(text), url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])},
+        )
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def line(self) -> str:
+        """The next line it says."""
+        stdout: IO[str] | None = self.process.stdout
+        assert stdout is not None
+        assert select.select([stdout], [], [], PATIENCE)[0], "the script says nothing"
+        return stdout.readline().strip()
+
+    def tell(self) -> None:
+        """Let it go on from where it reads a line."""
+        stdin: IO[str] | None = self.process.stdin
+        assert stdin is not None
+        stdin.write("\n")
+        stdin.flush()
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self, within: float = PATIENCE) -> tuple[int, str, str]:
+        """Wait for the end; exit code and what was said."""
+        out, err = self.process.communicate(timeout=within)
+        return self.process.returncode, out.strip(), err.strip()
+
+
+# --- Ctrl-C
+
+
+
+@posix
+@pytest.mark.parametrize("inline", [False, True], ids=["callback thread", "I/O thread"])
+def test_ctrl_c_ends_run_forever_beside_a_stuck_callback(sim: Simulator, inline: bool) -> None:
+    """Within a second of the signal, and the process with it, though a callback sleeps a minute."""
+    text = f"""
+    client = Client("test-key", url=url, inline_callbacks={inline})
+    def stuck(event):
+        say("stuck")
+        never.wait(60)
+    client.on(Connected, stuck)
+    try:
+        client.run_forever()
+    except KeyboardInterrupt:
+        say("interrupted", client.state.name if not {inline} else "CLOSED")
+    """
+    with Script(sim.url, text) as script:
+        assert script.line() == "stuck"
+        script.interrupt()
+        assert script.end(within=5) == (0, "interrupted CLOSED", "")
+
+
+@posix
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "client.stream(Price('m')).get()",
+        "next(iter(client.stream(Price('m'))))",
+        "client.stream(Price('m')).get_batch(5)",
+        "client.flush(60)",
+        "Client('test-key', url=url).connect(60)",
+    ],
+)
+def test_ctrl_c_interrupts_every_wait(sim: Simulator, wait: str) -> None:
+    """Inside a ``with``, which closes the client; a callback is stuck all the while."""
+    text = f"""
+    with Client("test-key", url=url) as client:
+        client.on(UnknownMessage, lambda event: (say("stuck"), never.wait(60)))
+        say("ready")
+        sys.stdin.readline()
+        {wait}
+    """
+    with Script(sim.url, text) as script:
+        assert script.line() == "ready"
+        sim.send_raw('{"type":"go"}')
+        assert script.line() == "stuck"
+        sim.mute_pongs()
+        script.tell()
+        if "flush" in wait or "connect" in wait:
+            sim.wait_for(lambda: [m["type"] for m in sim.received].count("ping") == 2)
+        script.interrupt()
+        code, _, err = script.end(within=5)
+        assert code == -signal.SIGINT
+        assert err.splitlines()[-1].startswith("KeyboardInterrupt")
+        assert err.count("Traceback") == 1
+
+
+@posix
+def test_ctrl_c_while_entering_a_with(sim: Simulator) -> None:
+    """The body does not run, and the client is closed."""
+    text = """
+    client = Client("test-key", url=url, connect_timeout=60, pong_timeout=60)
+    try:
+        say("ready")
+        with client:
+            say("body")
+    except KeyboardInterrupt:
+        say(client.state.name, threading.active_count())
+    """
+    sim.mute_pongs()
+    with Script(sim.url, text) as script:
+        assert script.line() == "ready"
+        sim.wait_for(lambda: sim.received)
+        script.interrupt()
+        assert script.end(within=5) == (0, "CLOSED 1", "")
+
+
+# --- Exit
+
+
+@pytest.mark.parametrize("start", ["start", "connect"])
+def test_exit_without_close(sim: Simulator, start: str) -> None:
+    """Code 0, nothing on stderr, at once; callbacks are still told of the end."""
+    text = f"""
+    client = Client("test-key", url=url)
+    client.on(Closed, lambda event: say(event))
+    client.{start}()
+    """
+    with Script(sim.url, text) as script:
+        assert script.end(within=10) == (0, "Closed(error=None)", "")
+
+
+def test_exit_in_the_middle_of_a_burst(sim: Simulator) -> None:
+    """Events come in, callbacks run, and the interpreter leaves."""
+    text = """
+    client = Client("test-key", url=url).connect()
+    seen = threading.Event()
+    client.subscribe(Price("m"), callback=lambda event: seen.set())
+    client.stream(Price("m"))
+    say("ready")
+    seen.wait(20)
+    """
+    with Script(sim.url, text) as script:
+        assert script.line() == "ready"
+        sim.wait_for(lambda: sim.subscriptions)
+        while script.process.poll() is None and sim.connections:
+            for n in range(100):
+                sim.publish(price("m", float(n)))
+        assert script.end(within=10) == (0, "", "")
+
+
+def test_exit_with_a_stuck_callback(sim: Simulator) -> None:
+    """It is given a second, no more."""
+    text = """
+    client = Client("test-key", url=url)
+    stuck = threading.Event()
+    client.on(Connected, lambda event: (stuck.set(), never.wait(60)))
+    client.connect()
+    stuck.wait(20)
+    """
+    with Script(sim.url, text) as script:
+        assert script.end(within=10) == (0, "", "")
+
+
+def test_exit_while_connecting_and_in_backoff(sim: Simulator) -> None:
+    """Neither holds the interpreter up."""
+    text = """
+    waiting = threading.Event()
+    client = Client("test-key", url=url, backoff=Backoff(initial=1000, maximum=1000)).start()
+    import socket
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        other = Client("test-key", url=f"ws://127.0.0.1:{listener.getsockname()[1]}/").start()
+        listener.accept()[0].close()
+    """
+    sim.refuse()
+    with Script(sim.url, text) as script:
+        assert script.end(within=10)[::2] == (0, "")
+
+
+def test_start_during_exit(sim: Simulator) -> None:
+    """No thread may be started then: `ClientClosed`, not a hang or a crash."""
+    text = """
+    import atexit
+    def late():
+        for verb in ("start", "connect", "reconnect", "run_forever"):
+            try:
+                getattr(client, verb)()
+            except ClientClosed as error:
+                say(verb, "exiting" in str(error) or "closed" in str(error))
+    # Handlers run in reverse order; ours was registered when the package was imported.
+    import allenhark_ws._process as process
+    atexit.unregister(process._at_exit)
+    atexit.register(late)
+    atexit.register(process._at_exit)
+    client = Client("test-key", url=url)
+    """
+    with Script(sim.url, text) as script:
+        expected = "start True\nconnect True\nreconnect True\nrun_forever True"
+        assert script.end(within=10) == (0, expected, "")
+
+
+def test_a_client_used_by_a_thread_that_outlives_the_main_one(sim: Simulator) -> None:
+    """The interpreter waits for the user's own threads; until then the client works."""
+    text = """
+    def work():
+        threading.main_thread().join()
+        with client:
+            say("flushed", client.flush() > 0)
+    client = Client("test-key", url=url).connect()
+    threading.Thread(target=work).start()
+    """
+    with Script(sim.url, text) as script:
+        assert script.end(within=10) == (0, "flushed True", "")
+
+
+# --- Forks
+
+
+@posix
+def test_a_forked_child_cannot_use_the_client_and_does_no_harm(sim: Simulator) -> None:
+    """Every verb raises `ClientClosed`, `close()` does nothing, a new client works, the parent goes on receiving."""
+    text = """
+    client = Client("test-key", url=url).connect()
+    idle = Client("test-key", url=url)
+    stream, handle = client.stream(Price("m")), client.subscribe(Price("m"))
+    client.flush()
+    child = os.fork()
+    if child == 0:
+        verbs = {
+            "start": client.start, "connect": client.connect, "flush": client.flush, "reconnect": client.reconnect,
+            "run_forever": client.run_forever, "stream": client.stream, "get": stream.get,
+            "subscribe": lambda: client.subscribe(Price("n")), "unsubscribe": lambda: client.unsubscribe(Price("m")),
+            "on": lambda: client.on(Event), "off": lambda: client.off(print), "latest": lambda: client.latest(Price("m")),
+            "idle": idle.start,
+        }
+        for name, verb in verbs.items():
+            try:
+                verb()
+            except ClientClosed:
+                continue
+            say("wrong", name)
+        handle.close()
+        stream.close()
+        client.close()
+        idle.close()
+        assert client.state is State.CLOSED and not client.subscriptions and repr(client) and client.stats
+        del client, stream, handle, idle
+        gc.collect()
+        with Client("test-key", url=url) as own:
+            say("child", own.flush() > 0)
+        sys.exit(0)
+    _, status = os.waitpid(child, 0)
+    say("status", status)
+    say("parent", stream.get(timeout=20).price, client.flush() > 0, client.stats.reconnects)
+    client.close()
+    """
+    with Script(sim.url, text) as script:
+        assert script.line() == "child True"
+        assert script.line() == "status 0"
+        assert sim.subscriptions == {Price("m")}
+        sim.publish(price("m", 7.0))
+        assert script.end(within=10) == (0, "parent 7.0 True 0", "")
+    assert sim.violations == []
+
+
+@posix
+def test_forks_while_the_client_is_busy(sim: Simulator) -> None:
+    """Whatever lock a thread held at that moment, the child does not hang on it."""
+    text = """
+    client = Client("test-key", url=url).connect()
+    client.subscribe(Price("m"), callback=lambda event: None)
+    stream = client.stream(Price("m"), maxsize=10)
+    say("ready")
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            client.close()
+            stream.close()
+            try:
+                client.flush()
+            except ClientClosed:
+                sys.exit(0)
+            sys.exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+    say("done", client.flush() > 0)
+    client.close()
+    """
+    with Script(sim.url, text) as script:
+        assert script.line() == "ready"
+        sim.wait_for(lambda: sim.subscriptions)
+        while sim.connections:
+            for n in range(100):
+                sim.publish(price("m", float(n)))
+        assert script.end(within=20) == (0, "done True", "")
+
+
+@posix
+@pytest.mark.parametrize("inline", [False, True], ids=["callback thread", "I/O thread"])
+def test_a_fork_in_a_callback(sim: Simulator, inline: bool) -> None:
+    """The child returns from the callback as its only thread, ends, and leaves the connection alone."""
+    text = f"""
+    client = Client("test-key", url=url, inline_callbacks={inline})
+    children = []
+    def fork(event):
+        child = os.fork()
+        if child == 0 and not {inline}:
+            os._exit(0)
+        if child:
+            children.append(child)
+    client.on(UnknownMessage, fork)
+    stream = client.stream(UnknownMessage)
+    client.connect()
+    say("ready")
+    stream.get()
+    while not children:
+        client.flush()
+    say("status", os.waitpid(children[0], 0)[1], client.flush() > 0, client.stats.reconnects)
+    client.close()
+    """
+    with Script(sim.url, text) as script:
+        assert script.line() == "ready"
+        sim.send_raw('{"type":"go"}')
+        assert script.end(within=10) == (0, "status 0 True 0", "")
+
+
+# --- Forgotten clients
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Reference counts alone."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def our_threads() -> list[threading.Thread]:
+    """The threads of all clients."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("allenhark-")]
+
+
+def await_no_threads() -> None:
+    """Wait until the threads of all clients have ended."""
+    for thread in our_threads():
+        thread.join(PATIENCE)
+    assert our_threads() == []
+
+
+def test_a_forgotten_client_is_collected_at_once(sim: Simulator) -> None:
+    """Its thread ends, the server is told goodbye, and a warning says so."""
+    with without_collector():
+        client = client_of(sim).connect()
+        handle = client.subscribe(Price("m"), callback=print)
+        client.on(Event, id)
+        client.flush()
+        reference = weakref.ref(client)
+        del handle
+        with pytest.warns(ResourceWarning, match=r"unclosed Client for ws://127\.0\.0\.1"):
+            del client
+        assert reference() is None
+    await_no_threads()
+    sim.wait_for(lambda: sim.connections == 0)
+
+
+def test_a_client_whose_callback_refers_to_it_is_collected_by_the_collector(sim: Simulator) -> None:
+    """The threads do not hold it, so the cycle is garbage."""
+    client = client_of(sim).connect()
+    client.on(PriceUpdate, lambda _, client=client: client.close())
+    client.flush()
+    reference = weakref.ref(client)
+    del client
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        gc.collect()
+    assert reference() is None
+    await_no_threads()
+
+
+def test_subscriptions_hold_their_client(sim: Simulator) -> None:
+    """A program that keeps only the handle stays connected."""
+    with without_collector():
+        handle = client_of(sim).connect().subscribe(Price("m"))
+        sim.wait_for(lambda: sim.subscriptions)
+        with pytest.warns(ResourceWarning):
+            del handle
+    await_no_threads()
+
+
+def test_streams_hold_their_client(sim: Simulator) -> None:
+    """``for event in Client().connect().stream(…)`` works."""
+    with without_collector():
+        stream = client_of(sim).connect().stream(Price("m"))
+        sim.wait_for(lambda: sim.subscriptions)
+        sim.publish(price("m"))
+        assert stream.get(timeout=PATIENCE).price == 1.0
+        with pytest.warns(ResourceWarning):
+            del stream
+    await_no_threads()
+
+
+def test_a_forgotten_stream_releases_its_channel(sim: Simulator) -> None:
+    """And is fed no longer."""
+    with without_collector(), client_of(sim) as client:
+        stream = client.stream(Price("m"))
+        client.flush()
+        assert sim.subscriptions == {Price("m")}
+        del stream
+        client.flush()
+        client.flush()
+        assert sim.subscriptions == client.subscriptions == frozenset()
+
+
+@pytest.mark.parametrize("state", ["reconnecting", "blocked"])
+def test_forgotten_in_the_middle_of_something(sim: Simulator, state: str) -> None:
+    """A backoff is ended; a callback that is stuck holds only its own thread."""
+    gate, entered = threading.Event(), threading.Event()
+
+    def stuck(_: object) -> None:
+        entered.set()
+        gate.wait(PATIENCE)
+
+    client = client_of(sim, callback_buffer=1, callback_overflow="block").connect()
+    if state == "blocked":
+        client.subscribe(Price("m"), callback=stuck)
+        client.flush()
+        for _ in range(10):
+            sim.publish(price("m"))
+        assert entered.wait(PATIENCE)
+    else:
+        sim.refuse()
+        sim.reset()
+        sim.wait_for(lambda: client.state is not State.READY)
+    io_thread = client._loop._thread
+    with pytest.warns(ResourceWarning):
+        del client
+        gc.collect()
+    io_thread.join(PATIENCE)
+    assert not io_thread.is_alive()
+    gate.set()
+    await_no_threads()
+
+
+def test_closed_clients_leave_nothing(sim: Simulator) -> None:
+    """No thread, no descriptor, no object, no warning."""
+    with without_collector():
+        client_of(sim).connect().close()
+        descriptors = _descriptors()
+        references = []
+        for _ in range(10):
+            client = client_of(sim)
+            client.on(Closed, print)
+            client.on(Closed, id)
+            client.off(print)
+            with client:
+                client.flush()
+            references.append(weakref.ref(client))
+            del client
+        assert [reference() for reference in references] == [None] * 10
+        sim.wait_for(lambda: sim.connections == 0 and _descriptors() <= descriptors)
+    assert our_threads() == []
+
+
+def _descriptors() -> int:
+    directory = Path("/proc/self/fd")
+    return len(list(directory.iterdir())) if directory.exists() else 0
+
+
+# --- The registry
+
+
+class FakeLoop:
+    """Counts what it is told."""
+
+    def __init__(self, until: float | None = None) -> None:
+        self.until = until
+        self.told: list[tuple[str, float]] = []
+
+    def disown(self) -> None:
+        """Note it."""
+        self.told.append(("disown", 0.0))
+
+    def request_close(self, deadline: float) -> float:
+        """Note it; an earlier deadline counts."""
+        self.told.append(("close", deadline))
+        return deadline if self.until is None else self.until
+
+    def join(self, deadline: float) -> None:
+        """Note it."""
+        self.told.append(("join", deadline))
+
+
+def test_exit_closes_all_loops_before_it_waits_for_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All within one second together; one whose deadline has passed is not waited for again."""
+    monkeypatch.setattr(_process, "_enrolled", {})
+    monkeypatch.setattr(_process, "_exiting", [])
+    fresh, closed, forgotten = FakeLoop(), FakeLoop(until=5.0), FakeLoop()
+    for loop in (fresh, closed, forgotten):
+        _process.enrol(loop)
+    del forgotten, loop
+    assert len(_process._enrolled) == 2
+    assert not _process.is_exiting()
+    before = time.monotonic()
+    _process._at_exit()
+    assert _process.is_exiting()
+    (_, deadline), (_, until) = fresh.told
+    assert [kind for kind, _ in fresh.told] == ["close", "join"]
+    assert before < deadline <= time.monotonic() + 1.0
+    assert until == deadline
+    assert closed.told == [("close", deadline), ("join", 5.0)]
+
+
+def test_a_fork_disowns_all_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the child; they are not closed."""
+    monkeypatch.setattr(_process, "_enrolled", {})
+    loops: list[Any] = [FakeLoop(), FakeLoop()]
+    for loop in loops:
+        _process.enrol(loop)
+    _process._in_child()
+    assert not _process._enrolled
+    assert [loop.told for loop in loops] == [[("disown", 0.0)]] * 2

@@ -1,0 +1,371 @@
+"""Routing tables: by class, base class and channel, in order, without duplicates, flat and bounded."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import threading
+from collections.abc import Hashable
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allenhark_ws import _routes
+from allenhark_ws._routes import Kind, RouteTable, check_kind, event_key, key_of
+from allenhark_ws.channels import Bot, Channel, Price, Transactions
+from allenhark_ws.events import (
+    BotUpdate,
+    Closed,
+    Connected,
+    DataEvent,
+    Event,
+    LifecycleEvent,
+    Pong,
+    PriceUpdate,
+    ServerEvent,
+    TransactionConfirmed,
+)
+
+WHEN = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
+
+
+def price(mint: str) -> PriceUpdate:
+    """A price of a mint."""
+    return PriceUpdate(mint, 1.0, 0.0, WHEN)
+
+
+def transaction(wallet: str | None) -> TransactionConfirmed:
+    """A confirmation, its wallet known or not."""
+    return TransactionConfirmed("s", "confirmed", 1, channel=None if wallet is None else Transactions(wallet))
+
+
+def table(*registrations: tuple[Kind, str]) -> RouteTable[str]:
+    """A table of named targets, their tokens numbered."""
+    found: RouteTable[str] = RouteTable()
+    for token, (kind, target) in enumerate(registrations):
+        found.add(token, [kind], target)
+    return found
+
+
+@pytest.mark.parametrize("kind", [Event, PriceUpdate, DataEvent, Price("m"), Bot("b"), Transactions("w")])
+def test_kinds(kind: object) -> None:
+    """Event classes and the three channels are kinds."""
+    assert check_kind(kind) is kind
+
+
+@pytest.mark.parametrize(("kind", "named"), [(int, "the class int"), ("Price", "got str"), (Price, "the class Price")])
+def test_no_kinds(kind: object, named: str) -> None:
+    """Everything else is refused, with a text that says what it was."""
+    with pytest.raises(TypeError, match=named):
+        check_kind(kind)
+
+
+def test_base_channel_is_no_kind() -> None:
+    """The base class names nothing that could be found."""
+    with pytest.raises(TypeError, match="got Channel"):
+        check_kind(Channel())
+    with pytest.raises(TypeError, match="got Channel"):
+        key_of(Channel())
+
+
+@pytest.mark.parametrize(
+    ("event", "channel"),
+    [
+        (price("m"), Price("m")),
+        (BotUpdate("b", "e", {}), Bot("b")),
+        (transaction("w"), Transactions("w")),
+    ],
+)
+def test_events_and_channels_have_the_same_key(event: Event, channel: Channel) -> None:
+    """An event is found under its channel."""
+    assert key_of(channel) == (type(event), event_key(event))
+
+
+@pytest.mark.parametrize("event", [transaction(None), Pong(), Closed()])
+def test_events_without_a_key(event: Event) -> None:
+    """An unknown wallet, and events that have no channel."""
+    assert event_key(event) is None
+
+
+@pytest.mark.parametrize("wrong", ["_mint", "_bot", "_wallet"])
+def test_key_readers_are_strict(wrong: str) -> None:
+    """A reader of one class finds no key in another."""
+    assert getattr(_routes, wrong)(Pong()) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Event, {"price", "bot", "transaction", "pong", "connected"}),
+        (DataEvent, {"price", "bot", "transaction"}),
+        (ServerEvent, {"pong"}),
+        (LifecycleEvent, {"connected"}),
+        (PriceUpdate, {"price"}),
+        (Price("m"), {"price"}),
+        (Price("other"), set()),
+        (Bot("b"), {"bot"}),
+        (Transactions("w"), {"transaction"}),
+    ],
+)
+def test_a_kind_matches_its_events_alone(kind: Kind, expected: set[str]) -> None:
+    """Base classes match their children, channels their own events."""
+    events = {
+        "price": price("m"),
+        "bot": BotUpdate("b", "e", {}),
+        "transaction": transaction("w"),
+        "pong": Pong(),
+        "connected": Connected(1, 0.1),
+    }
+    routes = table((kind, "target"))
+    assert {name for name, event in events.items() if routes.match(event) == ("target",)} == expected
+    assert all(routes.match(event) in ((), ("target",)) for event in events.values())
+
+
+def test_order_of_registration() -> None:
+    """Whatever the kinds are, targets come in the order in which they were registered."""
+    routes = table((Price("m"), "1"), (Event, "2"), (PriceUpdate, "3"), (Price("m"), "4"), (Price("n"), "5"))
+    assert routes.match(price("m")) == ("1", "2", "3", "4")
+    assert routes.match(price("n")) == ("2", "3", "5")
+    assert routes.match(price("o")) == ("2", "3")
+
+
+def test_overlapping_kinds_give_a_target_once() -> None:
+    """A target registered several times, under one token or many, is found once, at its first place."""
+    routes: RouteTable[str] = RouteTable()
+    first, second = "first", "second"
+    routes.add(1, [Price("m"), Price("m"), PriceUpdate, DataEvent], first)
+    routes.add(2, [Event], second)
+    routes.add(3, [Event], first)
+    assert routes.match(price("m")) == (first, second)
+    routes.remove(1)
+    assert routes.match(price("m")) == (second, first)
+
+
+class Handler:
+    """Handlers that are all equal, but not the same."""
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+
+    def method(self, event: Event) -> None:
+        """Take an event."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Handler)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_equal_methods_are_one_target() -> None:
+    """`handler.method` is a new object every time, and the same callback; so are the methods of built-in objects."""
+    handler, events = Handler(), list[Event]()
+    routes: RouteTable[Any] = RouteTable()
+    for token, target in enumerate([handler.method, handler.method, events.append, events.append]):
+        routes.add(token, [Event], target)
+    assert routes.match(Pong()) == (handler.method, events.append)
+    assert routes.tokens_of(handler.method) == [0, 1]
+    assert routes.tokens_of(events.append) == [2, 3]
+
+
+def test_equal_objects_are_two_targets() -> None:
+    """Two handlers that compare equal are two: neither is called for the other, nor removed with it."""
+    one, other = Handler(), Handler()
+    routes: RouteTable[Any] = RouteTable()
+    for token, target in enumerate([one, other, one.method, other.method]):
+        routes.add(token, [Event], target)
+    assert [id(target) for target in routes.match(Pong())[:2]] == [id(one), id(other)]
+    assert len(routes.match(Pong())) == 4
+    assert (routes.tokens_of(one), routes.tokens_of(other)) == ([0], [1])
+    assert (routes.tokens_of(one.method), routes.tokens_of(other.method)) == ([2], [3])
+    assert routes.tokens_of(Handler()) == []
+
+
+def test_slot_wrappers_and_partials() -> None:
+    """A method of a C type is equal to itself; two partials of one function are two callbacks."""
+    number = 1
+    partials = [functools.partial(print), functools.partial(print)]
+    routes: RouteTable[Any] = RouteTable()
+    for token, target in enumerate([number.__str__, number.__str__, *partials]):
+        routes.add(token, [Event], target)
+    assert len(routes.match(Pong())) == 3
+
+
+def test_transaction_of_a_known_wallet() -> None:
+    """It goes to that wallet's targets and to those of the class."""
+    routes = table((Transactions("v"), "v"), (Transactions("w"), "w"), (TransactionConfirmed, "all"))
+    assert routes.match(transaction("v")) == ("v", "all")
+    assert routes.match(transaction("x")) == ("all",)
+
+
+def test_transaction_of_an_unknown_wallet_goes_to_all() -> None:
+    """It may be anybody's: every target of a wallet gets it, each once."""
+    routes = table((Transactions("v"), "v"), (Transactions("w"), "w"), (TransactionConfirmed, "all"), (Price("w"), "p"))
+    assert routes.match(transaction(None)) == ("v", "w", "all")
+    routes.remove(0)
+    assert routes.match(transaction(None)) == ("w", "all")
+    routes.add(9, [Transactions("x"), Transactions("v")], "both")
+    assert routes.match(transaction(None)) == ("w", "all", "both")
+
+
+def test_remove_is_idempotent_and_exact() -> None:
+    """One token goes with all its kinds, once; the others stay."""
+    routes = table((Price("m"), "1"), (PriceUpdate, "2"))
+    assert routes.targets() == ["1", "2"]
+    routes.remove(0)
+    routes.remove(0)
+    assert routes.match(price("m")) == ("2",)
+    routes.remove(1)
+    assert routes.match(price("m")) == ()
+    assert routes.targets() == []
+
+
+def test_narrow_takes_channels_away() -> None:
+    """What is left of a registration stays; one of which nothing is left is gone."""
+    routes: RouteTable[str] = RouteTable()
+    routes.add("t", [Price("a"), Price("b")], "target")
+    routes.narrow("t", [Price("a"), Price("unknown")])
+    assert routes.match(price("a")) == ()
+    assert routes.match(price("b")) == ("target",)
+    routes.narrow("t", [Price("b")])
+    assert routes.targets() == []
+    routes.narrow("t", [Price("b")])
+    routes.remove("t")
+    assert routes.match(price("b")) == ()
+
+
+def test_class_of_the_users_own_matches_nothing() -> None:
+    """An event class that the client never makes is no error."""
+
+    class Own(Event):
+        pass
+
+    routes = table((Event, "all"), (Own, "own"))
+    assert routes.match(Own()) == ()
+
+
+def test_keys_of_a_hostile_server_leave_no_trace() -> None:
+    """Distinct mints that nobody registered do not make the table grow."""
+    routes = table((Price("m"), "m"), (PriceUpdate, "all"))
+    for number in range(1_000):
+        assert routes.match(price(f"hostile-{number}")) == ("all",)
+    routes.match(price("m"))
+    assert len(routes._routes[PriceUpdate].merged) == 2
+    assert len(routes._routes[PriceUpdate].keyed) == 1
+
+
+class CountedKey(str):
+    """A mint that counts how often it is hashed or compared."""
+
+    operations = 0
+
+    def __hash__(self) -> int:
+        CountedKey.operations += 1
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        CountedKey.operations += 1
+        return super().__eq__(other)
+
+
+def test_lookup_does_not_depend_on_the_number_of_keys() -> None:
+    """Ten thousand keys cost as many operations on the key as one does."""
+    counts = []
+    for keys in (1, 10_000):
+        routes = table(*[(Price(f"m{number}"), "t") for number in range(keys)])
+        event = price(CountedKey("m0"))
+        routes.match(event)
+        CountedKey.operations = 0
+        assert routes.match(event) == ("t",)
+        counts.append(CountedKey.operations)
+    assert counts[0] == counts[1] > 0
+
+
+def test_found_tuples_are_kept_until_an_edit() -> None:
+    """Nothing is merged twice without need; an edit is seen by the next lookup."""
+    routes = table((Price("m"), "1"), (Event, "2"))
+    assert routes.match(price("m")) is routes.match(price("m"))
+    routes.add(9, [PriceUpdate], "3")
+    assert routes.match(price("m")) == ("1", "2", "3")
+
+
+def test_finalizer_may_edit_the_table_it_interrupts() -> None:
+    """The collector may run in the middle of an edit or a lookup, and what it finalizes may close a subscription."""
+    routes = table(*[(Price("m"), str(number)) for number in range(50)], (Event, "all"))
+    victims = list(range(50))
+
+    def finalize(phase: str, _info: dict[str, int]) -> None:
+        if phase == "start" and victims:
+            routes.remove(victims.pop())
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(finalize)
+    gc.set_threshold(5, 1, 1)
+    try:
+        for number in range(100, 400):
+            routes.add(number, [Price("m")], str(number))
+            assert routes.match(price("m"))[-1] == str(number)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(finalize)
+    for victim in victims:
+        routes.remove(victim)
+    assert routes.match(price("m")) == ("all", *map(str, range(100, 400)))
+
+
+def test_readers_and_writers_on_several_threads() -> None:
+    """While others edit, a reader finds what stands, in order, without a lock."""
+    routes = table((Event, "first"))
+    begin = threading.Barrier(3)
+    wrong: list[tuple[str, ...]] = []
+
+    def edit(token: int) -> None:
+        begin.wait(10.0)
+        for _ in range(300):
+            routes.add(token, [Price("m"), Price(f"m{token}")], "second")
+            routes.remove(token)
+
+    threads = [threading.Thread(target=edit, args=(token,), daemon=True) for token in (1, 2)]
+    for thread in threads:
+        thread.start()
+    begin.wait(10.0)
+    for _ in range(1_000):
+        found = routes.match(price("m"))
+        if found not in (("first",), ("first", "second")):
+            wrong.append(found)
+    for thread in threads:
+        thread.join(10.0)
+    assert wrong == []
+    assert routes.match(price("m")) == ("first",)
+    assert list(routes._routes[PriceUpdate].keyed) == []
+
+
+KINDS = st.sampled_from(
+    [Event, DataEvent, PriceUpdate, TransactionConfirmed, Price("a"), Price("b"), Transactions("v"), Transactions("w")]
+)
+EDITS = st.lists(st.tuples(st.integers(0, 5), st.lists(KINDS, max_size=3), st.sampled_from("xyz")), max_size=15)
+
+
+def _matches(kind: Kind, event: Event) -> bool:
+    if isinstance(kind, type):
+        return isinstance(event, kind)
+    unknown = isinstance(event, TransactionConfirmed) and event.channel is None and isinstance(kind, Transactions)
+    return unknown or kind == getattr(event, "channel", None)
+
+
+@given(edits=EDITS)
+def test_any_edits_equal_a_linear_search(edits: list[tuple[int, list[Kind], str]]) -> None:
+    """Whatever is registered and removed, a lookup finds what a search through all registrations would."""
+    routes: RouteTable[str] = RouteTable()
+    model: dict[Hashable, tuple[list[Kind], str]] = {}
+    for token, kinds, target in edits:
+        routes.remove(token)
+        model.pop(token, None)
+        if kinds:
+            routes.add(token, kinds, target)
+            model[token] = (kinds, target)
+        for event in (price("a"), price("c"), transaction("v"), transaction(None), Pong()):
+            found = [target for kinds, target in model.values() if any(_matches(kind, event) for kind in kinds)]
+            assert routes.match(event) == tuple(dict.fromkeys(found))
