@@ -596,11 +596,15 @@ def test_interrupted_in_each_phase(authority: trustme.CA, scheme: str) -> None:
         except (OSError, EOFError):
             pass
 
+    def silent(conn: socket.socket) -> None:
+        while conn.recv(65_536):
+            pass
+
     waits = 0
     interruptions = 0
     while True:
         wait = InterruptedAt(waits)
-        with peer(script) as server:
+        with peer(script if waits else silent) as server:  # a quick answer may save a wait, no answer never does
             url = f"{scheme}://localhost:{server.port}/"
             attempt = opening(wait)
             attempt.wake = wait.waiting.wake
@@ -616,7 +620,7 @@ def test_interrupted_in_each_phase(authority: trustme.CA, scheme: str) -> None:
                 break
         waits += 1
     gc.collect()
-    assert interruptions >= 2
+    assert interruptions == waits >= 1
 
 
 def test_disown_while_opening() -> None:
