@@ -15,7 +15,7 @@ socket, thread or clock.  Neighbours: `_session` encodes and decodes with it, `e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cache
@@ -315,10 +315,35 @@ def _structures(*, decimal: bool) -> _Structures:
 
 # Engines --------------------------------------------------------------------------------------------------------------
 
-_SHALLOW: Final = 200
-"""Frames of fewer bytes, or fewer brackets, are not nested so deeply that one reader might give up before the other."""
+_MAX_DEPTH: Final = 100
+"""Objects and arrays inside each other that a message may have (RFC 8259, section 9 lets a reader set a limit).
+
+What lies deeper could be decoded here and then be neither copied nor pickled by its user, who may stand on a deeper
+stack: `deepcopy` needs five calls a level (measured), and Python allows a thousand in all.
+"""
 _BIG_NUMBER: Final = re.compile(rb"\d{19}").search
 """Integers from this length on may be beyond 64 bits, which orjson turns into floats."""
+
+
+def _is_shallow(payload: bytes) -> bool:
+    """Whether its size or its brackets tell that nothing in it is nested too deeply; most payloads are short."""
+    return len(payload) < 2 * _MAX_DEPTH or payload.count(b"[") + payload.count(b"{") <= _MAX_DEPTH
+
+
+def _is_shallow_value(value: Any) -> bool:
+    """Whether it is nested no deeper than allowed, level by level: a function that calls itself may not find out."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for outer in level for inner in _nested(outer)]
+        if not level:
+            return True
+    return False
+
+
+def _nested(value: Any) -> Iterator[Any]:
+    """The objects and arrays right inside a value."""
+    contents = value.values() if type(value) is dict else value if type(value) is list else ()
+    return (inner for inner in contents if type(inner) in (dict, list))
 
 
 class _Uncertain(Exception):
@@ -391,18 +416,16 @@ class Codec:
         if type(payload) is not bytes:
             reason = "binary frame: expected a text frame with a JSON object"
             return InvalidMessage(reason, raw=bytes(payload), received_at=received_at)
-        if self._fast is not None and (len(payload) < _SHALLOW or payload.count(b"[") + payload.count(b"{") < _SHALLOW):
+        if self._fast is not None and _is_shallow(payload):
             try:
                 message = self._fast(payload)
                 return self._fast_builders[message["type"]](message, payload, received_at, wallet)
-            except (ValueError, TypeError, KeyError, RecursionError, _Misfit, _Uncertain):
+            except (ValueError, TypeError, KeyError, _Misfit, _Uncertain):
                 pass  # the plain reader finds out why, or that nothing is wrong
         try:
             return self._decode_plainly(payload, received_at, wallet)
         except (InvalidJSON, _Misfit) as error:
             reason = str(error)
-        except RecursionError:
-            reason = "nested too deeply"
         return InvalidMessage(reason, raw=payload, received_at=received_at)
 
     def _decode_plainly(
@@ -413,9 +436,10 @@ class Codec:
         Raises:
             InvalidJSON: the payload is no JSON.
             _Misfit: it is no message.
-            RecursionError: it is nested too deeply to be made an event.
         """
         message = parse(payload, decimal=self._decimal)
+        if not (_is_shallow(payload) or _is_shallow_value(message)):
+            raise InvalidJSON("nested too deeply")
         if type(message) is not dict:
             raise _Misfit("a JSON object", _json_type(message))
         kind = message.get("type", _Absent())

@@ -257,6 +257,7 @@ def _start_tls(settings: Settings, opening: Opening, sock: socket.socket, target
     phase = f"TLS handshake with {authority(target.host, target.port)}"
     context = settings.ssl_context or ssl.create_default_context()
     try:
+        _check_alive(sock)
         secured = context.wrap_socket(sock, server_hostname=target.server_name, do_handshake_on_connect=False)
         opening.sockets.append(secured)
         _shake_hands(opening, secured, phase)
@@ -269,6 +270,13 @@ def _start_tls(settings: Settings, opening: Opening, sock: socket.socket, target
     if not isinstance(secured, ssl.SSLSocket):  # a context of its own making could return a socket in clear
         raise ConnectionFailed(f"{phase}: ssl_context gave a socket without TLS")
     return secured
+
+
+def _check_alive(sock: socket.socket) -> None:
+    """Raise what a connection was reset with: wrapping a dead socket would raise too, and leave it open behind."""
+    error = _outcome(sock, ended=True)
+    if error is not None:
+        raise error
 
 
 def _shake_hands(opening: Opening, secured: ssl.SSLSocket, phase: str) -> None:

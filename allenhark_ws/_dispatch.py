@@ -1,8 +1,8 @@
 """Running callbacks: on the callback thread, or inline on the I/O thread.
 
 A callback may sleep, raise or call `sys.exit`: it costs a report, never the thread, the next event or the heartbeat.
-Neighbours: `_loop` starts and ends it and watches for slow callbacks, `_router` feeds it and knows the callbacks.  It holds
-the router weakly, so that waiting for events keeps no client alive.
+Neighbours: `_loop` starts and ends it and watches for slow callbacks, `_router` feeds it and knows the callbacks.  It
+holds the router weakly, so that waiting for events keeps no client alive.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class CallbackThread:
         """Call back until everything is delivered and `finish` was called: the body of the thread."""
         try:
             self._serve()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the I/O thread may not be left waiting for room
+        except BaseException as error:
             _logger.critical("the callback thread failed; please report this", exc_info=error)
             self.queue.finish()
 

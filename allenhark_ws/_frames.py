@@ -16,7 +16,13 @@ from attrs import define, field, frozen
 __all__ = ["BinaryMessage", "CloseReceived", "FrameReader", "Parsed", "Violation"]
 
 MAX_FRAGMENTS: Final = 16_384
-"""Frames one message may come in; empty ones cost the peer two bytes and would otherwise never end."""
+"""Frames one message may come in at least; empty ones cost the peer two bytes and would otherwise never end."""
+
+SMALL_FRAGMENT: Final = 64
+"""A message of the largest size may come in fragments of so many bytes, however many these are."""
+
+MAX_PONGS: Final = 16
+"""Pings waiting to be answered at one time: more than an honest peer has under way, and 2 KiB at most."""
 
 NO_STATUS: Final = 1005
 """Stands for a close frame without a code (RFC 6455, section 7.4.1)."""
@@ -73,13 +79,14 @@ class Parsed:
 
     Attributes:
         messages: payloads in order of arrival: text (checked UTF-8) as `bytes`, binary as `BinaryMessage`.
-        pong: payload of the latest ping to answer, or None; RFC 6455, section 5.5.3 lets earlier ones go unanswered.
+        pongs: payloads of the pings to answer, in order of arrival; of more than `MAX_PONGS` the latest, since
+            RFC 6455, section 5.5.3 lets earlier ones go unanswered.
         frames: complete frames of any kind, fragments and control frames included.
         end: why nothing more will come, or None.
     """
 
     messages: list[bytes] = field(factory=list)
-    pong: bytes | None = None
+    pongs: list[bytes] = field(factory=list)
     frames: int = 0
     end: CloseReceived | Violation | None = None
 
@@ -109,6 +116,7 @@ class FrameReader:
     def __init__(self, max_message_size: int) -> None:
         self._limit = max_message_size
         self._wide_limit = min(max_message_size, 0xFFFF)
+        self._max_fragments = max(MAX_FRAGMENTS, max_message_size // SMALL_FRAGMENT)
         self._partial = bytearray()  # the start of a frame that is not complete yet
         self._need = 2  # bytes of it before looking again is worth while
         self._opcode = 0  # of the fragmented message under way, 0 for none
@@ -235,15 +243,16 @@ class FrameReader:
         total = len(self._message) + length
         if total > self._limit:
             raise _Broken(_TOO_BIG, f"a message of {total} bytes or more, above max_message_size={self._limit}")
-        if self._fragments >= MAX_FRAGMENTS:
-            raise _Broken(_TOO_BIG, f"a message of more than {MAX_FRAGMENTS} fragments")
+        if self._fragments >= self._max_fragments:
+            raise _Broken(_TOO_BIG, f"a message of more than {self._max_fragments} fragments")
 
     def _take(self, head: _Head, payload: bytes, parsed: Parsed) -> None:
         """Act on a whole frame whose head is in order."""
         if head.opcode == _CLOSE:
             parsed.end = _read_close(payload)
         elif head.opcode == _PING:
-            parsed.pong = payload
+            parsed.pongs.append(payload)
+            del parsed.pongs[:-MAX_PONGS]
         elif head.opcode != _PONG:
             self._take_fragment(head, payload, parsed)
 

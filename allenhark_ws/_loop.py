@@ -475,13 +475,9 @@ class Loop:
         return ready
 
     def _read_mail(self) -> None:
-        """Do what was asked for, one thing after the other: a connection opened for the first waits for the rest."""
         for _ in range(len(self._mailbox)):
-            if not self._mailbox:  # read by the waiter of a connection being opened
-                break
             function, arguments = self._mailbox.popleft()
             function(*arguments)
-            self._obey()
         if self.abandoned:
             self.session.close()
         self._obey()

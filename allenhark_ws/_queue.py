@@ -1,12 +1,12 @@
 """The bounded queue between the I/O thread and one consumer, with what happens when it is full.
 
-The I/O thread puts whole batches, one lock for each; the consumer takes.  Neighbours: `streams` and `_dispatch` read from
-it, `_router` puts into it.  It holds no client, no callback and no socket: only events and the two hooks it was given.
+The I/O thread puts whole batches, one lock for each; the consumer takes.  Neighbours: `streams` and `_dispatch` read
+from it, `_router` puts into it.  It holds no client, no callback and no socket: only events and the two hooks it was
+given.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -19,11 +19,15 @@ from .events import Event, PriceUpdate
 
 __all__ = ["Drained", "EventQueue", "TimedOut", "wait_slices"]
 
-_SLICE: Final = 0.5 if os.name == "nt" else threading.TIMEOUT_MAX
-"""The longest single wait, seconds: before Python 3.14 Ctrl-C does not interrupt a lock wait on Windows."""
+_SLICE: Final = 0.5
+"""The longest single wait of the main thread, seconds.
+
+It runs the signal handlers, and a signal must not have to wait for an event: before Python 3.14 Ctrl-C does not
+interrupt a lock wait on Windows; elsewhere one that comes just before the wait begins is noticed only when it ends.
+"""
 
 
-class Drained(Exception):  # noqa: N818 - a signal, not an error
+class Drained(Exception):
     """Nothing is queued and nothing will come; `error` says why if that is an error."""
 
     def __init__(self, error: AllenHarkError | None) -> None:
@@ -31,16 +35,17 @@ class Drained(Exception):  # noqa: N818 - a signal, not an error
         self.error = error
 
 
-class TimedOut(Exception):  # noqa: N818 - a signal, not an error
+class TimedOut(Exception):
     """Nothing came in time."""
 
 
 def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
     """Wait on the condition, held by the caller, once; False when the monotonic deadline has passed."""
-    remaining = _SLICE if deadline is None else deadline - time.monotonic()
+    longest = _SLICE if threading.current_thread() is threading.main_thread() else threading.TIMEOUT_MAX
+    remaining = longest if deadline is None else deadline - time.monotonic()
     if remaining <= 0:
         return False
-    condition.wait(min(remaining, _SLICE))
+    condition.wait(min(remaining, longest))
     return True
 
 
@@ -147,7 +152,8 @@ class EventQueue:
         overflow: what happens when it is full: ``"drop_oldest"``, ``"drop_newest"``, ``"latest"``, ``"block"`` or
             ``"error"``; `Client.stream` describes them.
         on_room: called, on the consumer's thread, when a producer that found the queue full can go on.
-        on_recovered: called with the queue, on the consumer's thread, when the queue was dropping and has fallen below half.
+        on_recovered: called with the queue, on the consumer's thread, when the queue was dropping and has fallen below
+            half.
 
     Raises:
         TypeError: `maxsize` is not a whole number.
@@ -179,7 +185,7 @@ class EventQueue:
         self._on_room = on_room
         self._on_recovered = on_recovered
         self._buffer: _Buffer = _Conflating(maxsize) if overflow == "latest" else _Fifo(maxsize, overflow)
-        # Reentrant: a signal handler, or a finalizer run by the collector, may close the stream whose reader it interrupts.
+        # Reentrant: a signal handler, or a finalizer, may close the stream whose reader it interrupts.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._waiting = 0
@@ -229,8 +235,7 @@ class EventQueue:
                 return 0
             lost = self._buffer.fill(events)
             queued = len(self._buffer)
-            if queued > self.high_water:
-                self.high_water = queued
+            self.high_water = max(self.high_water, queued)
             if lost:
                 self._lose(lost)
             if self._waiting:

@@ -71,7 +71,7 @@ class _End:
 
 @define(eq=False)
 class _Batches:
-    """What goes to whom: the events of each queue, those for callbacks, how many were sorted, and the room that is left."""
+    """What goes to whom: the events of each queue, those for callbacks, how many were sorted, the room that is left."""
 
     done: int = 0
     queues: dict[EventQueue, list[Event]] = field(factory=dict)
@@ -217,7 +217,7 @@ class Router:
         return self._hand_over(sorted_out)
 
     def _sort(self, event: Event, into: _Batches, *, force: bool) -> bool:
-        """Put the event into the batches of its consumers, and among the latest; False if it cannot be delivered now."""
+        """Put the event into the batches of its consumers, and among the latest; False if it cannot go now."""
         cls, key = type(event), event_key(event)
         last = cls is Closed
         if last and into.done:

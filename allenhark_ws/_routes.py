@@ -1,8 +1,8 @@
 """Who gets an event: tables from event class and channel to targets, flat in the number of keys.
 
-A lookup is one dictionary access by class and at most two by key.  Targets are merged once after an edit, when they are
-first asked for; until the next edit a reader needs no lock.  Only registered keys are ever remembered, so the tables do not
-grow with what a server sends.  Neighbours: `_router` keeps one table for callbacks and one for queues.
+A lookup is one dictionary access by class and at most two by key.  Targets are merged once after an edit, when they
+are first asked for; until the next edit a reader needs no lock.  Only registered keys are ever remembered, so the
+tables do not grow with what a server sends.  Neighbours: `_router` keeps one table for callbacks and one for queues.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from types import BuiltinMethodType, MethodType, MethodWrapperType
-from typing import Final, Generic, TypeVar, Union
+from typing import Final, Generic, TypeVar
 
 from attrs import define, field, frozen
 
@@ -21,7 +21,7 @@ from .events import BotUpdate, Event, PriceUpdate, TransactionConfirmed
 __all__ = ["Kind", "RouteTable", "check_kind", "event_key", "key_of"]
 
 T = TypeVar("T")
-Kind = Union[type[Event], Channel]
+Kind = type[Event] | Channel
 
 _CONCRETE: Final = tuple(
     cls
@@ -43,7 +43,7 @@ def _wallet(event: Event) -> str | None:
     return None if channel is None else channel.wallet
 
 
-_KEYS: Final[dict[type[Event], Callable[[Event], "str | None"]]] = {
+_KEYS: Final[dict[type[Event], Callable[[Event], str | None]]] = {
     PriceUpdate: _mint,
     BotUpdate: _bot,
     TransactionConfirmed: _wallet,
@@ -87,8 +87,8 @@ _METHODS: Final = (MethodType, BuiltinMethodType, MethodWrapperType)
 def _identity(target: object) -> Hashable:
     """What makes two targets the same: being one object, or methods of one object.
 
-    Each ``handler.method`` is a new object, equal to the others.  No other `==` is asked: it is the user's code, and two
-    handlers that happen to be equal are two nevertheless.
+    Each ``handler.method`` is a new object, equal to the others.  No other `==` is asked: it is the user's code, and
+    two handlers that happen to be equal are two nevertheless.
     """
     return target if type(target) in _METHODS else id(target)
 
@@ -119,8 +119,8 @@ class _Route(Generic[T]):
     """The targets of one concrete event class: those for all its events, and those for some keys; and what was merged.
 
     Attributes:
-        merged: the merged targets by key; None stands for an unknown one.  An edit replaces the whole mapping, so that what
-            is being merged at that moment goes into the old one.
+        merged: the merged targets by key; None stands for an unknown one.  An edit replaces the whole mapping, so that
+            what is being merged at that moment goes into the old one.
     """
 
     general: dict[int, _Entry[T]] = field(factory=dict)

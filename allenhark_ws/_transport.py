@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -21,7 +22,7 @@ from websocket import ABNF
 
 from ._aside import Interrupted, Waiter
 from ._connect import open_connection
-from ._frames import NO_STATUS, CloseReceived, FrameReader, Violation
+from ._frames import MAX_PONGS, NO_STATUS, CloseReceived, FrameReader, Violation
 from ._guard import Opening, describe, disown
 from .config import Settings
 from .errors import AllenHarkError, ConnectionLost
@@ -106,9 +107,10 @@ class Transport:
         self._early = b""  # received, not yet parsed
         self._out = bytearray()  # frames to send
         self._send_deadline: float | None = None
-        self._pong: bytes | None = None  # the one ping to answer once `_out` has gone
+        self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # the pings to answer once `_out` has gone
         self._close_sent = False
         self._broken: ConnectionLost | None = None  # reported once everything readable was read
+        self._last: CloseReceived | Violation | None = None  # acted on once the messages before it were
         self._allowance = settings.max_message_size + _LINGER  # bytes still read from a broken connection
         self._write_needs_read = False
         self._read_needs_write = False
@@ -153,7 +155,7 @@ class Transport:
         """Whether `receive` has something to tell without waiting for the socket."""
         if not self._open:
             return False
-        if self._early or self._broken is not None or self._look_again:
+        if self._early or self._broken is not None or self._last is not None or self._look_again:
             return True
         # what TLS has decrypted already never makes the socket readable again
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
@@ -223,18 +225,18 @@ class Transport:
     def _refill(self) -> bool:
         """Whether there is something to write.
 
-        A pong goes only when all else has gone, and only the latest ping gets one: a peer that pings without reading
-        costs one frame of memory.
+        Pongs go only when all else has gone, and only the latest pings get one: a peer that pings without reading costs
+        so many frames of memory.
         """
-        if not self._out and self._pong is not None:
-            payload, self._pong = self._pong, None
-            self._queue(payload, ABNF.OPCODE_PONG)
+        if not self._out:
+            while self._pongs:
+                self._queue(self._pongs.popleft(), ABNF.OPCODE_PONG)
         return bool(self._out)
 
     def _queue_close(self, payload: bytes) -> None:
         """Queue the one close frame this side sends; nothing may follow it (RFC 6455, section 5.5.1)."""
         self._queue(payload, ABNF.OPCODE_CLOSE)
-        self._pong = None
+        self._pongs.clear()
         self._close_sent = True
 
     def _break(self, lost: ConnectionLost) -> None:
@@ -242,7 +244,7 @@ class Transport:
         if self._open and self._broken is None:
             self._broken = lost
             self._out.clear()
-            self._pong = None
+            self._pongs.clear()
             self._send_deadline = None
 
     # -- receiving ----------------------------------------------------------------------------------------------------
@@ -251,10 +253,13 @@ class Transport:
         """Make one non-blocking read of at most 64 KiB, parse it and answer pings; never raises.
 
         The batch's `end` is a `ConnectionLost`: with the server's code and (redacted) reason when a close frame came,
-        1005 when it had no code, else 1006.  The socket is closed then and every later call does nothing.
+        1005 when it had no code, else 1006.  The socket is closed then and every later call does nothing.  An end that
+        arrived behind messages is told by the next call, so that those can still be answered.
         """
         if not self._open:
             return Batch()
+        if self._last is not None:
+            return Batch(end=self._finish(self._last))
         self._look_again = False
         was_broken = self._broken is not None
         data = self._read()
@@ -294,15 +299,16 @@ class Transport:
 
     def _parse(self, data: bytes) -> Batch:
         parsed = self._reader.feed(data)
-        if parsed.pong is not None:
-            self._pong = parsed.pong
-        if isinstance(parsed.end, CloseReceived):
-            return Batch(parsed.messages, parsed.frames, self._finish_closed(parsed.end))
-        if isinstance(parsed.end, Violation):
-            return Batch(parsed.messages, parsed.frames, self._finish_violated(parsed.end))
-        if self._pong is not None or self._out:
+        self._pongs += parsed.pongs
+        if self._pongs or self._out:
             self.write()
-        return Batch(parsed.messages, parsed.frames)
+        self._last = parsed.end
+        if parsed.end is None or parsed.messages:
+            return Batch(parsed.messages, parsed.frames)
+        return Batch(frames=parsed.frames, end=self._finish(parsed.end))
+
+    def _finish(self, end: CloseReceived | Violation) -> ConnectionLost:
+        return self._finish_closed(end) if isinstance(end, CloseReceived) else self._finish_violated(end)
 
     def _finish_broken(self) -> ConnectionLost:
         lost = self._broken or ConnectionLost("the server closed the TCP connection without a close frame")
@@ -336,6 +342,9 @@ class Transport:
             wait: the loop's waiter.
             deadline: when to give up on the peer, on the clock.
         """
+        if self._last is not None:  # the peer's close is here already
+            self._finish(self._last)
+            return
         self._queue_close(_close_payload(code, reason))
         self.write()
         self._allowance = _MAX_DISCARD
@@ -380,7 +389,8 @@ class Transport:
         self._open = False
         self._early = b""
         self._out.clear()
-        self._pong = self._broken = self._send_deadline = None
+        self._pongs.clear()
+        self._broken = self._last = self._send_deadline = None
         if self._sock is not None:
             self._sock.close()
 

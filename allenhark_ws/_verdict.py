@@ -37,6 +37,11 @@ _KEY: Final = re.compile(
     | \bcode\s(401|3000|4001|4401)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+_BAD_API_KEY: Final = re.compile(
+    r"""(invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s-]*api[\s-]*key
+    | api[\s-]*key\s+((is|was|has)\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _CODE_KEYS: Final = frozenset({"code", "errorcode", "status", "statuscode", "httpstatus"})
 """Keys whose numbers are codes, in lower case and without underscores; any other number may be an id or a time."""
 
@@ -92,11 +97,12 @@ def _is_negative(event: UnknownMessage) -> bool:
 def of_fresh_error(event: ServerError) -> AuthenticationError | None:
     """The rejection that an error just after READY amounts to, or None when it is not clearly about the key.
 
-    An error that names a channel is about that channel: a bot one may not watch does not make the key wrong.
+    An error that names a channel is about that channel, a bot one may not watch perhaps, unless it calls the API key
+    itself bad: a server may check the key no sooner than it needs it.
     """
     words = _words(event)
-    about_channel = any(key in event.extra for key in _CHANNEL_KEYS)
-    if about_channel or _TROUBLE.search(words) or not _KEY.search(words):
+    pattern = _BAD_API_KEY if any(key in event.extra for key in _CHANNEL_KEYS) else _KEY
+    if _TROUBLE.search(words) or not pattern.search(words):
         return None
     return AuthenticationError(event.message or "an error without a text", event.code)
 

@@ -24,8 +24,8 @@ class WakeUp:
         self.receiver, self._sender = socket.socketpair()
         self.receiver.setblocking(False)
         self._sender.setblocking(False)
-        # Between a `wake` and a `close` on two threads: the descriptor's number may be another connection's the moment it
-        # is closed, and the byte would go there.  Reentrant, since finalizers wake too.
+        # The moment a descriptor is closed its number may be another connection's, and the byte of a `wake` on another
+        # thread would go there.  Reentrant, since finalizers wake too.
         self._lock = threading.RLock()
 
     def wake(self) -> None:

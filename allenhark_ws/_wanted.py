@@ -19,8 +19,8 @@ __all__ = ["Wanted"]
 class Wanted:
     """The holders of every wanted channel, in the order in which the channels were first wanted.
 
-    Both mappings say the same from both sides, and neither keeps what is empty: a program that subscribes and unsubscribes
-    for days, its handles dropped unclosed, leaves nothing behind.
+    Both mappings say the same from both sides, and neither keeps what is empty: a program that subscribes and
+    unsubscribes for days, its handles dropped unclosed, leaves nothing behind.
     """
 
     _holders: dict[Channel, set[Hashable]] = field(factory=dict)

@@ -447,8 +447,6 @@ class Client:
         holder = object()
         self._router.add_queue(holder, chosen, events)
         self._router.hold(holder, named)
-        if loop.state is State.CLOSED:  # meanwhile, so that nobody else may end the stream
-            events.finish(loop.error)
         return Stream(self, events, holder, loop.release_orphan)
 
     def _stream_name(self, kinds: tuple[Kind, ...]) -> str:

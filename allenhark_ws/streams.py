@@ -1,7 +1,7 @@
 """`Stream`: the reading half of `queue.Queue` over the events of a client.
 
-Neighbours: `client` makes streams, `_queue` holds the events and the overflow policies.  A stream holds its client; nothing
-but its user holds a stream, so one that is forgotten lets go of its channels.
+Neighbours: `client` makes streams, `_queue` holds the events and the overflow policies.  A stream holds its client;
+nothing but its user holds a stream, so one that is forgotten lets go of its channels.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Stream(Generic[E]):
     closed and drained.  Use it in a ``with`` block, or call `close()`, to release the channels it subscribed.
     """
 
-    def __init__(self, client: Client, events: EventQueue, holder: Hashable, orphan: Callable[[Hashable], None]) -> None:
+    def __init__(
+        self, client: Client, events: EventQueue, holder: Hashable, orphan: Callable[[Hashable], None]
+    ) -> None:
         self._client = client
         self._events = events
         self._holder = holder
@@ -54,7 +56,7 @@ class Stream(Generic[E]):
         Raises:
             queue.Empty: nothing came in time.
             StreamClosed: the stream is closed and drained.
-            AllenHarkError: the client failed (its terminal error), or this stream did (`SlowConsumer`), and it is drained.
+            AllenHarkError: the client failed (its terminal error), or this stream (`SlowConsumer`), and it is drained.
             ValueError: the timeout is negative.
             RuntimeError: waiting in an inline callback, where nothing could ever arrive.
         """
@@ -122,12 +124,13 @@ class Stream(Generic[E]):
     def _end(self, error: AllenHarkError | None) -> AllenHarkError:
         """What to raise at the end, free of the traceback of whoever raised it before.
 
-        Nobody may bind it to a name: a frame and an error that hold each other would keep the client until the collector runs.
+        Nobody may bind it to a name: a frame and an error that hold each other would keep the client until the
+        collector runs.
         """
         return (error or StreamClosed(self.name)).with_traceback(None)
 
     def __iter__(self) -> Iterator[E]:
-        """Yield events as they come; ends quietly when the stream or the client is closed, raises when either failed."""
+        """Yield events as they come; ends quietly when stream or client is closed, raises when either failed."""
         while True:
             try:
                 event = self.get()

@@ -1,15 +1,16 @@
-"""A scripted server in place of the network, a clock that skips waiting, and short ways to real clients; nothing sleeps."""
+"""A scripted server in place of the network, a clock that skips waiting, and short ways to clients; nothing sleeps."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import selectors
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from allenhark_ws import AllenHarkError, Backoff, Client
 from allenhark_ws._aside import Waiter
@@ -19,6 +20,9 @@ from allenhark_ws.errors import ConnectionLost
 from allenhark_ws.testing import Simulator
 
 from .fakes import FakeClock, settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PATIENCE = 20.0
 """Seconds after which a wait fails: far above what anything here takes."""
@@ -76,9 +80,7 @@ class JumpingClock(FakeClock):
         self._changed = threading.Condition()
         self._parked = False
 
-    def wait(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def wait(self, selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Jump, or when there is nothing left to jump, wait to be woken."""
         self.waits.append(timeout)
         ready = selector.select(0)
@@ -96,6 +98,19 @@ class JumpingClock(FakeClock):
         with self._changed:
             self._parked = False
         return ready
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the loop from beginning its first turn inside the ``with``."""
+        gate, wait = threading.Event(), self.wait
+
+        def held(selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+            assert gate.wait(PATIENCE)
+            return wait(selector, timeout)
+
+        self.wait = held  # type: ignore[method-assign]
+        yield
+        gate.set()
 
     def run(self, seconds: float, wake: Callable[[], None]) -> None:
         """Let so many seconds pass, and wait until the loop has done all that was due in them."""
@@ -264,7 +279,7 @@ class Scripted:
         """Let the loop do what it was asked."""
         self.run(0.0)
 
-    def __enter__(self) -> Scripted:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -281,6 +296,13 @@ def chain(error: BaseException | None) -> list[BaseException]:
             found.append(each)
             todo += [each.__cause__, each.__context__]
     return found
+
+
+def threads_of(client: Client) -> list[threading.Thread]:
+    """The threads of the client that are alive."""
+    callbacks = client._loop.callbacks
+    threads = [client._loop._thread, None if callbacks is None else callbacks._thread]
+    return [thread for thread in threads if thread is not None and thread.is_alive()]
 
 
 def await_end(client: Client) -> AllenHarkError | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 import sys
 import traceback
 from datetime import datetime, timedelta, timezone
@@ -163,13 +165,53 @@ def test_reasons_never_quote_the_frame() -> None:
         assert not (isinstance(event, InvalidMessage) and "s3cret-key" in event.reason)
 
 
-@pytest.mark.parametrize("depth", [10, 150, 195, 197, 198, 199, 205])
-def test_deep_but_readable_data_are_the_same_by_every_engine(depth: int) -> None:
-    """Around the depth at which the fast engine is no longer asked nothing changes."""
-    raw = b'{"type":"bot_update","botId":"b","event":"e","data":%b1%b}' % (b'{"a":' * depth, b"}" * depth)
-    decoded = [CODECS[name].decode(raw, NOW) for name in FLOAT_CODECS]
+def nested(depth: int, opening: bytes = b'{"a":', closing: bytes = b"}", inmost: bytes = b"1") -> bytes:
+    """A bot update that is nested that deep, itself and its data included."""
+    inside = depth - 2
+    start = b'{"type":"bot_update","botId":"b","event":"e","data":{"x":'
+    return start + opening * inside + inmost + closing * inside + b"}}"
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]")])
+@pytest.mark.parametrize("depth", [10, 50, 51, 99, 100])
+def test_deep_but_readable_data_are_the_same_by_every_engine(depth: int, opening: bytes, closing: bytes) -> None:
+    """Up to the depth allowed an event can be copied, pickled and hashed like any other, whoever read it."""
+    decoded = [CODECS[name].decode(nested(depth, opening, closing), NOW) for name in FLOAT_CODECS]
     assert all(isinstance(event, BotUpdate) for event in decoded)
-    assert len({json.dumps(plain_fields(event)) for event in decoded}) == 1
+    assert len({everything(event) for event in decoded}) == 1
+    for event in decoded:
+        assert copy.deepcopy(event) == event
+        assert hash(pickle.loads(pickle.dumps(event))) == hash(event)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("inmost", [b"1", b"[]", b"{}"])
+@pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]")])
+def test_data_nested_too_deeply(opening: bytes, closing: bytes, inmost: bytes, codec: str) -> None:
+    """One level more and it is no message, on every interpreter and whatever the stack: its user could not copy it."""
+    depth = 101 if inmost == b"1" else 100
+    for deeper in (0, 1, 50, 100, 200):
+        event = CODECS[codec].decode(nested(depth + deeper, opening, closing, inmost), NOW)
+        assert event == InvalidMessage("nested too deeply")
+
+
+def test_many_brackets_are_not_deep() -> None:
+    """Only nesting counts: thousands of brackets side by side are read, in both number modes."""
+    raw = nested(2, inmost=b"[" + b"[[]]," * 5_000 + b'{"a":{}}]')
+    assert all(isinstance(codec.decode(raw, NOW), BotUpdate) for codec in CODECS.values())
+    scalar = b'"' + b"[" * 500 + b'"'
+    assert CODECS["auto"].decode(scalar, NOW) == InvalidMessage("expected a JSON object, got a string")
+
+
+@pytest.mark.parametrize("depth", [95, 100])
+def test_the_extra_of_a_deep_trade_can_be_read(depth: int) -> None:
+    """A trade hands its undeclared keys out as copies, whatever the server put in there."""
+    inside = depth - 2
+    data = b'"signature":"S","profit":1,"timestamp":"2024-01-15T10:30:00Z","x":' + b"[" * inside + b"]" * inside
+    raw = b'{"type":"bot_update","botId":"b","event":"trade_executed","data":{' + data + b"}}"
+    event = CODECS["auto"].decode(raw, NOW)
+    assert isinstance(event, BotUpdate)
+    assert json.dumps(dict(event.data.extra)["x"]) == "[" * inside + "]" * inside  # type: ignore[union-attr]
 
 
 ATOMS = [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -100,7 +101,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.fixture(params=[False, True], ids=["thread", "inline"])
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest) -> Bench:
     """Both ways to run callbacks; what both must do is tested on both."""
     return Bench(inline=request.param)
 
@@ -113,6 +114,19 @@ def soon() -> float:
 def wait(event: threading.Event) -> None:
     """Wait for something that must happen."""
     assert event.wait(PATIENCE)
+
+
+class Telling(threading.Condition):
+    """A condition that tells when somebody begins to wait on it; once told, the lock is free."""
+
+    def __init__(self, lock: Any, tell: Callable[[], object]) -> None:
+        super().__init__(lock)
+        self.tell = tell
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait; whoever acquires the lock afterwards finds the waiter waiting."""
+        self.tell()
+        return super().wait(timeout)
 
 
 # --- Calling
@@ -213,9 +227,7 @@ def test_without_a_router_nothing_is_called(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
-def test_whatever_a_callback_raises(
-    bench: Bench, kind: type[BaseException], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_whatever_a_callback_raises(bench: Bench, kind: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
     """It is counted, reported and logged with its traceback; the other callbacks and the next event are called."""
     caplog.set_level(logging.ERROR, logger="allenhark_ws")
     calls: list[Event] = []
@@ -256,6 +268,7 @@ class Hostile:
     """A callback whose every attribute raises, and whose repr must not be asked for."""
 
     def __call__(self, _event: Event) -> None:
+        """Fail."""
         raise LookupError
 
     def __getattr__(self, name: str) -> Any:
@@ -280,6 +293,7 @@ class Nameless:
     """A callback that is an object: it has no name of its own."""
 
     def __call__(self, _event: Event) -> None:
+        """Fail."""
         raise LookupError
 
 
@@ -364,17 +378,11 @@ def test_idle_thread_needs_no_watch() -> None:
     bench.deliver(price("a"))
     assert bench.thread.watch_at(5.0) == 5.0 + SLOW
     bench.thread.queue.take()
-    waiting = threading.Event()
-    queue = bench.thread.queue
+    waiting, queue = threading.Semaphore(0), bench.thread.queue
 
-    class Telling(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
-            waiting.set()
-            return super().wait(timeout)
-
-    queue._changed = Telling(queue._lock)
+    queue._changed = Telling(queue._lock, waiting.release)
     bench.thread.start()
-    wait(waiting)
+    assert waiting.acquire(timeout=PATIENCE)
     assert bench.thread.watch_at(5.0) is None
     bench.thread.finish()
     bench.thread.join(soon())
@@ -533,12 +541,7 @@ def test_waiting_thread_keeps_no_router_alive() -> None:
     bench, waiting = Bench(), threading.Semaphore(0)
     queue = bench.thread.queue
 
-    class Telling(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
-            waiting.release()
-            return super().wait(timeout)
-
-    queue._changed = Telling(queue._lock)
+    queue._changed = Telling(queue._lock, waiting.release)
     bench.thread.start()
     assert waiting.acquire(timeout=PATIENCE)
 
@@ -565,14 +568,19 @@ def test_waiting_thread_keeps_no_router_alive() -> None:
         thread.join(soon())
 
 
+def again(router: Router, event: Event) -> None:
+    """A callback, once bound to a router, that refers to it."""
+    router.deliver([event])
+
+
 def test_router_may_be_collected_while_its_callbacks_refer_to_it() -> None:
     """A cycle through a callback is the collector's to find, the thread waiting or not."""
     bench = Bench()
-    router = bench.router
-    bench.on(Event, lambda event: router.deliver([event]))
-    thread, gone = bench.thread, weakref.ref(router)
+    bench.on(Event, functools.partial(again, bench.router))
+    thread, gone = bench.thread, weakref.ref(bench.router)
     thread.start()
-    del bench, router
+    del bench
+    assert gone() is not None
     gc.collect()
     assert gone() is None
     thread.put([price("a")])

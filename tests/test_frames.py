@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allenhark_ws._frames import MAX_FRAGMENTS, BinaryMessage, CloseReceived, FrameReader, Parsed, Violation
+from allenhark_ws._frames import (
+    MAX_FRAGMENTS,
+    MAX_PONGS,
+    SMALL_FRAGMENT,
+    BinaryMessage,
+    CloseReceived,
+    FrameReader,
+    Parsed,
+    Violation,
+)
 
 from .peers import BINARY, CLOSE, PING, PONG, TEXT, close_frame, frame
 
@@ -24,7 +33,7 @@ def feed(*pieces: bytes, limit: int = LIMIT) -> Parsed:
         parsed = reader.feed(piece)
         total.messages += parsed.messages
         total.frames += parsed.frames
-        total.pong = parsed.pong if parsed.pong is not None else total.pong
+        total.pongs = (total.pongs + parsed.pongs)[-MAX_PONGS:]
         total.end = parsed.end or total.end
     return total
 
@@ -33,7 +42,7 @@ def feed(*pieces: bytes, limit: int = LIMIT) -> Parsed:
 def test_text_of_every_length_form(size: int) -> None:
     """Text messages of every length form come out whole and as plain bytes."""
     parsed = feed(frame(TEXT, b"x" * size))
-    assert parsed == Parsed([b"x" * size], None, 1, None)
+    assert parsed == Parsed([b"x" * size], [], 1, None)
     assert type(parsed.messages[0]) is bytes
 
 
@@ -61,7 +70,7 @@ def test_fragments_are_joined_around_control_frames() -> None:
         frame(0, b""),
         frame(TEXT, b"next"),
     )
-    assert parsed == Parsed(["aäb".encode(), b"next"], b"one", 5, None)
+    assert parsed == Parsed(["aäb".encode(), b"next"], [b"one"], 5, None)
 
 
 def test_fragmented_binary() -> None:
@@ -71,14 +80,22 @@ def test_fragmented_binary() -> None:
     assert isinstance(parsed.messages[0], BinaryMessage)
 
 
-def test_only_the_latest_ping_is_to_be_answered() -> None:
-    """Of several pings in one read the last is given (section 5.5.3)."""
-    assert feed(frame(PING, b"1") + frame(PING, b"2")).pong == b"2"
+def test_pings_are_to_be_answered_in_order() -> None:
+    """Several pings in one read are given as they came."""
+    assert feed(frame(PING, b"1") + frame(PING, b"2")).pongs == [b"1", b"2"]
+
+
+def test_of_many_pings_the_latest_are_to_be_answered() -> None:
+    """However many pings one read brings, the last few are given (section 5.5.3)."""
+    pings = [b"%d" % i for i in range(MAX_PONGS + 2)]
+    parsed = FrameReader(LIMIT).feed(b"".join(frame(PING, ping) for ping in pings))
+    assert parsed.pongs == pings[2:]
+    assert parsed.frames == MAX_PONGS + 2
 
 
 def test_an_empty_ping_is_to_be_answered_too() -> None:
-    """The payload of an empty ping is empty, not None."""
-    assert feed(frame(PING)).pong == b""
+    """An empty ping is a ping."""
+    assert feed(frame(PING)).pongs == [b""]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +109,7 @@ def test_an_empty_ping_is_to_be_answered_too() -> None:
 )
 def test_close_frames(data: bytes, end: CloseReceived) -> None:
     """A close frame ends the connection with its code and reason; 1005 stands for none."""
-    assert feed(data) == Parsed([], None, 1, end)
+    assert feed(data) == Parsed([], [], 1, end)
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65535])
@@ -142,7 +159,7 @@ def test_data_after_close_is_ignored(code: int) -> None:
     """After a close frame nothing counts any more, in the same read or later (section 5.5.1)."""
     close = frame(CLOSE) if code == 1005 else close_frame(code)
     parsed = feed(frame(TEXT, b"a") + close + frame(TEXT, b"b"), frame(TEXT, b"c"), frame(PING))
-    assert parsed == Parsed([b"a"], None, 2, CloseReceived(code, ""))
+    assert parsed == Parsed([b"a"], [], 2, CloseReceived(code, ""))
 
 
 @pytest.mark.parametrize("size", [126, 200, 65535, 65536])
@@ -175,6 +192,17 @@ def test_the_number_of_fragments_is_bounded() -> None:
         1009, f"a message of more than {MAX_FRAGMENTS} fragments"
     )
     assert feed((most + frame(0)) * 2).messages == [b"", b""]
+
+
+def test_a_message_of_the_largest_size_may_come_in_small_fragments() -> None:
+    """Where large messages are wanted, more fragments are allowed: enough for each to be small."""
+    count = MAX_FRAGMENTS + 1
+    limit, part = count * SMALL_FRAGMENT, b"x" * SMALL_FRAGMENT
+    most = frame(TEXT, part, final=False) + frame(0, part, final=False) * (count - 2)
+    assert feed(most, frame(0, part), limit=limit).messages == [part * count]
+    assert feed(most, frame(0, final=False), frame(0), limit=limit).end == Violation(
+        1009, f"a message of more than {count} fragments"
+    )
 
 
 @pytest.mark.parametrize("step", [1, 3, 1024])
@@ -231,4 +259,4 @@ def test_any_split_gives_the_same_result(sequence: list[bytes], data: st.DataObj
 def test_plain_messages_come_out_as_they_went_in(texts: list[str]) -> None:
     """Any text survives, in any number."""
     payload = [text.encode() for text in texts]
-    assert feed(b"".join(frame(TEXT, text) for text in payload)) == Parsed(payload, None, len(payload), None)
+    assert feed(b"".join(frame(TEXT, text) for text in payload)) == Parsed(payload, [], len(payload), None)

@@ -38,7 +38,17 @@ from allenhark_ws._loop import Clock
 from allenhark_ws.config import Secret
 
 from .fakes import settings
-from .scripted import PATIENCE, Scripted, ScriptedServer, await_end, outcome, outcome_aside, price
+from .scripted import (
+    PATIENCE,
+    Scripted,
+    ScriptedServer,
+    await_end,
+    outcome,
+    outcome_aside,
+    price,
+    run_aside,
+    threads_of,
+)
 
 LOST = ConnectionLost("the cable was cut")
 
@@ -130,7 +140,16 @@ def test_order_across_a_loss_in_one_read() -> None:
         s.run(1)
         s.wire.push(price("m", 3.0))
         s.settle()
-        expected = "Connected PriceUpdate PriceUpdate Disconnected Reconnecting Connected Gap PriceUpdate".split()
+        expected = [
+            "Connected",
+            "PriceUpdate",
+            "PriceUpdate",
+            "Disconnected",
+            "Reconnecting",
+            "Connected",
+            "Gap",
+            "PriceUpdate",
+        ]
         assert kinds_of(drained(stream)) == expected
         s.client.close()
         assert [name for name in kinds_of(called) if name != "Pong"] == [*expected, "Closed"]
@@ -280,13 +299,14 @@ def test_a_stream_that_must_not_overflow_ends_alone() -> None:
 def test_slow_callback_is_reported_while_it_runs() -> None:
     """After a second, once; the heartbeat and the streams do not wait for it."""
     with Scripted() as s:
-        gate = threading.Event()
+        gate, entered = threading.Event(), threading.Event()
         s.clock._now = s.clock._now._replace(mono=time.monotonic())
-        s.client.on(PriceUpdate, lambda _: gate.wait(PATIENCE))
+        s.client.on(PriceUpdate, lambda _: (entered.set(), gate.wait(PATIENCE)))
         stream = s.client.stream(SlowCallback, PriceUpdate)
         s.ready()
         s.wire.push(price("m"))
         assert isinstance(stream.get(timeout=PATIENCE), PriceUpdate)
+        assert entered.wait(PATIENCE)
         s.run(95)
         slow = drained(stream)
         assert kinds_of(slow) == ["SlowCallback"]
@@ -332,10 +352,15 @@ def test_start_and_close_at_once_opens_nothing_for_long() -> None:
     with Scripted() as s:
         s.server.hang = True
         events = s.client.stream(LifecycleEvent)
-        s.client.start()
-        s.client.close()
+        with s.clock.held():
+            s.client.start()
+            closing = run_aside(s.client.close)
+            while len(s.client._loop._mailbox) < 2:
+                assert closing.is_alive()
+        closing.join(PATIENCE)
         assert kinds_of(list(events)) == ["Closed"]
-        assert not any(thread.name.startswith("allenhark-") for thread in threading.enumerate())
+        assert s.clock.waits
+        assert threads_of(s.client) == []
 
 
 def test_mail_is_read_while_a_connection_is_opened() -> None:
@@ -358,7 +383,12 @@ def test_reconnect_on_a_client_never_started_only_starts_it() -> None:
     """There is no loss to tell of, and nothing is tried twice."""
     with Scripted() as s:
         events = s.client.stream(LifecycleEvent)
+        s.server.hang = True
         s.client.reconnect()
+        s.server.wait_for(lambda: s.server.wires)
+        s.settle()
+        s.server.hang = False
+        s.settle()
         first = events.get(timeout=PATIENCE)
         assert first == Connected(1, 0.0)
         s.clock.settle()
@@ -473,7 +503,7 @@ def test_the_callback_backlog_counts_what_waits() -> None:
 
 @pytest.mark.parametrize("inline", [False, True])
 def test_callback_errors_are_reported_and_cost_nothing_else(inline: bool) -> None:
-    """Whatever a callback raises, `SystemExit` included, the next event comes; an error in the handler is only logged."""
+    """Whatever a callback raises, `SystemExit` included, the next event comes; errors in a handler are only logged."""
     logging.getLogger("allenhark_ws").propagate = False
     try:
         with Scripted(inline_callbacks=inline) as s:
@@ -664,10 +694,10 @@ def test_a_forgotten_client_dies_at_once() -> None:
 def test_a_forgotten_client_that_is_connecting_ends() -> None:
     """The attempt is given up."""
     s = Scripted()
-    s.server.hang = True
+    server, loop = s.server, s.client._loop
+    server.hang = True
     s.client.start()
-    s.server.wait_for(lambda: s.server.wires)
-    loop = s.client._loop
+    server.wait_for(lambda: server.wires)
     with pytest.warns(ResourceWarning):
         del s
     loop.join(time.monotonic() + PATIENCE)
@@ -681,7 +711,7 @@ def test_no_warning_for_a_client_that_holds_nothing(ended: str) -> None:
     if ended == "closed":
         s.client.close()
     elif ended == "failed":
-        assert isinstance(outcome(lambda: s.client.connect(PATIENCE)), ConfigurationError)
+        assert isinstance(outcome(s.client.connect), ConfigurationError)
     del s
     gc.collect()
 
@@ -696,7 +726,7 @@ def test_inline_callbacks_run_on_the_loops_thread_in_order() -> None:
         s.settle()
         assert len(names) == 2
         assert all(name.startswith("allenhark-io") for name in names)
-        assert not any(t.name.startswith("allenhark-callbacks") for t in threading.enumerate())
+        assert [thread.name for thread in threads_of(s.client)] == names[:1]
 
 
 @pytest.mark.parametrize("verb", ["connect", "flush", "run_forever", "get"])

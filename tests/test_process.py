@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +24,9 @@ from allenhark_ws import Closed, Event, Price, PriceUpdate, State, _process
 from allenhark_ws.testing import Simulator
 
 from .scripted import PATIENCE, client_of, price
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ROOT = Path(allenhark_ws.__file__).parents[1]
 PROLOGUE = """
@@ -45,7 +48,7 @@ def sim() -> Iterator[Simulator]:
 
 
 class Script:
-    """A program run in a process of its own, which says ``ready`` when it is; ended for sure on leaving the ``with``."""
+    """A program run in a process of its own; ended for sure on leaving the ``with``."""
 
     def __init__(self, url: str, text: str) -> None:
         command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c"]
@@ -55,10 +58,13 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            },
         )
 
-    def __enter__(self) -> Script:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -71,7 +77,9 @@ class Script:
         stdout: IO[str] | None = self.process.stdout
         assert stdout is not None
         assert select.select([stdout], [], [], PATIENCE)[0], "the script says nothing"
-        return stdout.readline().strip()
+        line = stdout.readline()
+        assert line, self.process.communicate()[1]
+        return line.strip()
 
     def tell(self) -> None:
         """Let it go on from where it reads a line."""
@@ -91,7 +99,6 @@ class Script:
 
 
 # --- Ctrl-C
-
 
 
 @posix
@@ -285,8 +292,8 @@ def test_a_forked_child_cannot_use_the_client_and_does_no_harm(sim: Simulator) -
             "start": client.start, "connect": client.connect, "flush": client.flush, "reconnect": client.reconnect,
             "run_forever": client.run_forever, "stream": client.stream, "get": stream.get,
             "subscribe": lambda: client.subscribe(Price("n")), "unsubscribe": lambda: client.unsubscribe(Price("m")),
-            "on": lambda: client.on(Event), "off": lambda: client.off(print), "latest": lambda: client.latest(Price("m")),
-            "idle": idle.start,
+            "on": lambda: client.on(Event), "off": lambda: client.off(print),
+            "latest": lambda: client.latest(Price("m")), "idle": idle.start,
         }
         for name, verb in verbs.items():
             try:
@@ -477,6 +484,7 @@ def test_forgotten_in_the_middle_of_something(sim: Simulator, state: str) -> Non
         gate.wait(PATIENCE)
 
     client = client_of(sim, callback_buffer=1, callback_overflow="block").connect()
+    loop = client._loop
     if state == "blocked":
         client.subscribe(Price("m"), callback=stuck)
         client.flush()
@@ -486,13 +494,12 @@ def test_forgotten_in_the_middle_of_something(sim: Simulator, state: str) -> Non
     else:
         sim.refuse()
         sim.reset()
-        sim.wait_for(lambda: client.state is not State.READY)
-    io_thread = client._loop._thread
+        sim.wait_for(lambda: loop.state is not State.READY)
+    gc.collect()
     with pytest.warns(ResourceWarning):
         del client
-        gc.collect()
-    io_thread.join(PATIENCE)
-    assert not io_thread.is_alive()
+    loop._thread.join(PATIENCE)
+    assert loop.ended
     gate.set()
     await_no_threads()
 

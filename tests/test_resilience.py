@@ -21,7 +21,6 @@ from allenhark_ws import (
     Closed,
     Connected,
     ConnectionFailed,
-    ConnectionLost,
     Disconnected,
     Event,
     EventsDropped,
@@ -388,7 +387,15 @@ def test_full_callback_buffers(sim: Simulator, overflow: Any) -> None:
 
 def test_odd_messages_leave_the_connection_up(sim: Simulator) -> None:
     """One event each, in order, with the frame's bytes."""
-    frames = ["{", "[]", '{"a":1}', '{"type":7}', '{"type":"price_update","mint":"m"}', b"\x00", '{"type":"auth_success"}']
+    frames = [
+        "{",
+        "[]",
+        '{"a":1}',
+        '{"type":7}',
+        '{"type":"price_update","mint":"m"}',
+        b"\x00",
+        '{"type":"auth_success"}',
+    ]
     with client_of(sim) as client:
         stream = client.stream(InvalidMessage, UnknownMessage)
         for each in frames:
@@ -396,7 +403,9 @@ def test_odd_messages_leave_the_connection_up(sim: Simulator) -> None:
         client.flush()
         events = [stream.get_nowait() for _ in range(stream.qsize())]
         assert names(events) == [*["InvalidMessage"] * 6, "UnknownMessage"]
-        assert [event.raw for event in events] == [each if isinstance(each, bytes) else each.encode() for each in frames]
+        assert [event.raw for event in events] == [
+            each if isinstance(each, bytes) else each.encode() for each in frames
+        ]
         assert (client.stats.invalid, client.stats.unknown, client.stats.reconnects) == (6, 1, 0)
 
 
@@ -441,6 +450,7 @@ def test_two_clients_do_not_mind_each_other(sim: Simulator) -> None:
         other.flush()
         sim.publish(price("a"))
         sim.publish(price("b"))
+        one.flush()
         one.close()
         other.flush()
         assert [event.mint for event in first] == ["a"]

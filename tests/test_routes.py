@@ -259,6 +259,7 @@ def test_keys_of_a_hostile_server_leave_no_trace() -> None:
 class CountedKey(str):
     """A mint that counts how often it is hashed or compared."""
 
+    __slots__ = ()
     operations = 0
 
     def __hash__(self) -> int:

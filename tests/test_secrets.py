@@ -184,7 +184,7 @@ def test_an_echoing_server(sim: Simulator, records: list[logging.LogRecord]) -> 
     assert "[redacted]" in str(errors[0].code)
     assert KEY in json.loads(errors[0].raw or b"")["message"]
     assert any("[redacted]" in event.type for event in events if isinstance(event, UnknownMessage))
-    assert ["[redacted] must go"] == [event.reason for event in events if isinstance(event, Disconnected)]
+    assert [event.reason for event in events if isinstance(event, Disconnected)] == ["[redacted] must go"]
 
 
 def test_errors_of_a_flush(sim: Simulator, records: list[logging.LogRecord]) -> None:

@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from allenhark_ws._aside import Interrupted
-from allenhark_ws._frames import BinaryMessage
+from allenhark_ws._frames import MAX_PONGS, BinaryMessage
 from allenhark_ws._transport import Batch, Transport
 from allenhark_ws.errors import ConnectionLost
 
@@ -217,21 +217,21 @@ def test_decrypted_bytes_are_pending(connect: Connect) -> None:
 
 
 def test_pings_are_answered(connect: Connect) -> None:
-    """A ping is answered with its payload; of several in one read the latest."""
+    """Every ping is answered with its payload, in order; several in one read too."""
 
     def script(conn: socket.socket) -> list[tuple[int, bytes]]:
         conn.sendall(frame(PING, b"one"))
         got = [read_frame(conn)]
         conn.sendall(frame(PING, b"two") + frame(PING, b"three") + frame(TEXT, b"{}"))
-        return [*got, read_frame(conn)]
+        return [*got, read_frame(conn), read_frame(conn)]
 
     server, transport = connect(script)
     assert drive(transport, 1)[0] == [b"{}"]
-    assert finish(server) == [(PONG, b"one"), (PONG, b"three")]
+    assert finish(server) == [(PONG, b"one"), (PONG, b"two"), (PONG, b"three")]
 
 
-def test_a_flood_of_pings_without_reading_costs_one_frame(connect: Connect) -> None:
-    """A peer that pings and does not read gets one pong queued at a time."""
+def test_a_flood_of_pings_without_reading_costs_a_few_frames(connect: Connect) -> None:
+    """A peer that pings and does not read gets only so many pongs queued."""
     blocked = threading.Event()
 
     def script(conn: socket.socket) -> None:
@@ -245,7 +245,8 @@ def test_a_flood_of_pings_without_reading_costs_one_frame(connect: Connect) -> N
     before = transport.backlog
     blocked.set()
     drive(transport, 1)
-    assert transport.backlog <= before + 131
+    assert transport.backlog <= before + 131 * MAX_PONGS
+    assert len(transport._pongs) <= MAX_PONGS
     transport.abort()
     finish(server)
 
@@ -458,6 +459,33 @@ def test_violations_close_with_their_code(connect: Connect, data: bytes, code: i
     assert finish(server) == (CLOSE, struct.pack("!H", code))
 
 
+@pytest.mark.parametrize(("data", "answer"), [(frame(3), 1002), (close_frame(4000), 4000)])
+def test_messages_ahead_of_the_end_can_be_answered(connect: Connect, data: bytes, answer: int) -> None:
+    """What arrived ahead of a violation or a close frame, in the same read, is acted on before the connection ends."""
+
+    def script(conn: socket.socket) -> list[tuple[int, bytes]]:
+        conn.sendall(frame(PING, b"p") + frame(TEXT, b"ask") + data)
+        return [read_frame(conn) for _ in range(3)]
+
+    server, transport = connect(script)
+    assert drive(transport, 1) == ([b"ask"], None)
+    transport.send(b"answer")
+    the_end(transport)
+    assert finish(server) == [(PONG, b"p"), (TEXT, b"answer"), (CLOSE, struct.pack("!H", answer))]
+
+
+def test_an_end_not_told_yet_is_the_end_of_closing_too() -> None:
+    """Closing does not wait for a close frame that is here already; it is answered with its own code."""
+    transport, sock = scripted(recv=(frame(TEXT, b"a") + close_frame(4000),), send=(8,))
+    assert transport.receive() == Batch([b"a"], 2)
+    waiting = Waiting()
+    transport.close(1000, "", waiting, time.monotonic() + PATIENCE)
+    assert unmask(sock.sent) == struct.pack("!H", 4000)
+    assert waiting.sockets == []
+    assert not transport.pending
+    assert transport.receive() == Batch()
+
+
 def test_after_the_end_everything_is_a_no_op(connect: Connect) -> None:
     """Once over, every verb does nothing."""
     waiting = Waiting()
@@ -520,6 +548,12 @@ class ScriptedSocket:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+def unmask(sent: bytes) -> bytes:
+    """The payload of one short frame of ours."""
+    assert len(sent) == 6 + (sent[1] & 0x7F) < 6 + 126
+    return bytes(byte ^ sent[2 + i % 4] for i, byte in enumerate(sent[6:]))
 
 
 def scripted(*, recv: tuple[Any, ...] = (), send: tuple[Any, ...] = ()) -> tuple[Transport, ScriptedSocket]:

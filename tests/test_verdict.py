@@ -255,10 +255,34 @@ def test_other_fresh_errors_are_none(message: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("key", ["channel", "botId", "mint", "wallet"])
-@pytest.mark.parametrize("message", [{"message": "unauthorized"}, {"message": "no", "code": 401}])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"message": "unauthorized"},
+        {"message": "no", "code": 401},
+        {"message": "your API key has no access to this bot"},
+        {"message": "invalid key"},
+    ],
+)
 def test_a_fresh_error_about_a_channel_is_none(key: str, message: dict[str, Any]) -> None:
     """A bot one may not watch does not make the key wrong."""
     assert of_fresh_error(error(message | {key: "x"})) is None
+
+
+@pytest.mark.parametrize("key", ["channel", "botId", "mint", "wallet"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"message": "Invalid API key"},
+        {"message": "no", "code": "BAD_API_KEY"},
+        {"message": "the api key is wrong"},
+        {"message": "apiKey has been revoked"},
+    ],
+)
+def test_a_fresh_error_that_calls_the_key_bad_is_a_rejection(key: str, message: dict[str, Any]) -> None:
+    """Whatever channel it names: a server may check the key no sooner than it needs it."""
+    assert isinstance(of_fresh_error(error(message | {key: "x"})), AuthenticationError)
+    assert of_fresh_error(error(message | {key: "x", "detail": "too many connections"})) is None
 
 
 def test_a_fresh_error_without_a_text() -> None:

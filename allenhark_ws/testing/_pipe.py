@@ -104,7 +104,7 @@ class _Pipe:
     _held: int = field(default=0, init=False)
     _cut_in: int | None = field(default=None, init=False)
     _flip_in: int | None = field(default=None, init=False)
-    _next_slot: float = field(default=0.0, init=False)
+    _last_sent: tuple[float, int] = field(default=(0.0, 0), init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _blocked: bool = field(default=False, init=False)
     _mute: bool = field(default=False, init=False)
@@ -225,8 +225,11 @@ class _Pipe:
     @property
     def _due(self) -> float:
         """When the head of the queue may go."""
-        due = self._queue[0][0] + self._faults.latency
-        return due if self._faults.pace is None else max(due, self._next_slot)
+        due, pace = self._queue[0][0] + self._faults.latency, self._faults.pace
+        if pace is None:
+            return due
+        at, size = self._last_sent
+        return max(due, at + size * pace.seconds)
 
     def _send_head(self, now: float) -> bool:
         """Send of the head what the pace allows; False when the sink takes nothing now."""
@@ -246,7 +249,7 @@ class _Pipe:
         self._queue[0] = arrived, data[sent:]
         if sent == len(data):
             self._queue.popleft()
-        self._next_slot = 0.0 if pace is None else now + sent * pace.seconds
+        self._last_sent = now, sent if pace is not None else 0
         return True
 
     def _conclude(self) -> None:

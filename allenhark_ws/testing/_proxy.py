@@ -306,7 +306,7 @@ class FaultProxy:
 
     def _mark(self, kind: str, value: int | None, direction: str) -> None:
         where = _checked_direction(direction)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        if value is not None and value < 0:
             raise ValueError(f"{kind}() takes a number of bytes, 0 or more, or None, got {value!r}")
         self._run(lambda relay: relay.mark(where, kind, value))
 

@@ -18,11 +18,12 @@ from allenhark_ws.channels import Channel, Transactions
 from allenhark_ws.events import BotUpdate, DataEvent, InvalidMessage, ServerEvent, TradeExecuted
 
 WORDS: Final = (
-    *(b'{"type":"price_update","mint":"M","price":1.5,"volume":7,"timestamp":"2024-01-15T10:30:00Z"}',),
-    *(b'{"type":"bot_update","botId":"B","event":"trade_executed","data":{"signature":"S","profit":0.15,',),
-    *(b'"timestamp":"2024-01-15T10:30:00.123456789+05:30"}}', b'{"type":"pong","timestamp":null}'),
-    *(b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":5,"wallet":"W"}',),
-    *(b'{"type":"error","error":{"message":"no","code":7},"reason":"r","channel":"bot","botId":"B"}',),
+    b'{"type":"price_update","mint":"M","price":1.5,"volume":7,"timestamp":"2024-01-15T10:30:00Z"}',
+    b'{"type":"bot_update","botId":"B","event":"trade_executed","data":{"signature":"S","profit":0.15,',
+    b'"timestamp":"2024-01-15T10:30:00.123456789+05:30"}}',
+    b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":5,"wallet":"W"}',
+    b'{"type":"error","error":{"message":"no","code":7},"reason":"r","channel":"bot","botId":"B"}',
+    b'{"type":"pong","timestamp":null}',
     *(b'"raw":', b'"received_at":', b'"undeclared":', b'"channel":', b'"data":{', b'"extra":1', b'"type":'),
     *(b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"-0.0", b"1e9999999999999999999", b"9223372036854775808"),
     *(b"0001-01-01T00:00:00+01:00", b"2024-02-30", b"\\ud800", b"\\u0000", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xff"),
@@ -59,8 +60,9 @@ def _picture(event: DataEvent | ServerEvent) -> str:
 
 
 def _trade_extra(event: DataEvent | ServerEvent) -> dict[str, Any] | None:
-    trade = isinstance(event, BotUpdate) and isinstance(event.data, TradeExecuted)
-    return dict(event.data.extra) if trade else None  # type: ignore[attr-defined]
+    if isinstance(event, BotUpdate) and isinstance(event.data, TradeExecuted):
+        return dict(event.data.extra)
+    return None
 
 
 def _check_uses(event: DataEvent | ServerEvent) -> None:

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Final
 
 from attrs import evolve
 
-from allenhark_ws._frames import MAX_FRAGMENTS, BinaryMessage, CloseReceived, FrameReader, Parsed, Violation
+from allenhark_ws._frames import MAX_FRAGMENTS, MAX_PONGS, BinaryMessage, CloseReceived, FrameReader, Parsed, Violation
 
 WORDS: Final = (
     *(b"\x81\x02{}", b"\x81\x00", b"\x82\x01\xff", b"\x01\x02ab", b"\x01\x01\xc3", b"\x00\x01b", b"\x80\x01\xa4"),
     *(b"\x80\x00", b"\x00\x00", b"\x02\x00", b"\x89\x00", b"\x89\x04ping", b"\x8a\x00", b"\x88\x00", b"\x88\x01x"),
     *(b"\x88\x02\x03\xe8", b"\x88\x05\x0f\xa1key", b"\x88\x03\x03\xe8\xff", b"\x88\x02\x03\xed", b"\x09\x00"),
     *(b"\x81\x7e\x00\x7e" + b"x" * 126, b"\x81\x7e\x00\x7d", b"\x81\x7f" + b"\x00" * 8, b"\x81\x7f\x80" + b"\x00" * 7),
-    *(b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00", b"\x81\x82", b"\xc1\x00", b"\x83\x00", b"\x8b\x00", b"\x81\x02\xc3("),
+    *(
+        b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00",
+        b"\x81\x82",
+        b"\xc1\x00",
+        b"\x83\x00",
+        b"\x8b\x00",
+        b"\x81\x02\xc3(",
+    ),
     *(b"\x89\x7d" + b"p" * 125, b"\x89\x7e\x00\x7e", b"\xf4\x90", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80"),
 )
 """Pieces of streams for a fuzzer to put together."""
@@ -43,6 +51,7 @@ class Gauge(FrameReader):
     def feed(self, data: bytes) -> Parsed:
         """As the reader, with the memory checked."""
         parsed = super().feed(data)
+        assert len(parsed.pongs) <= MAX_PONGS
         assert len(self._message) <= self._limit
         assert len(self._partial) <= max(self._limit, 125) + _HEAD
         assert self._fragments <= MAX_FRAGMENTS
@@ -66,7 +75,7 @@ def _read(data: bytes) -> tuple[int, list[int], bytes]:
 
 def _pieces(stream: bytes, cuts: Iterable[int]) -> list[bytes]:
     places = [0, *(cut * len(stream) // 255 for cut in cuts), len(stream)]
-    return [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [stream[start:end] for start, end in pairwise(places)]
 
 
 def _feed(pieces: list[bytes], limit: int) -> Parsed:
@@ -84,7 +93,7 @@ def _add(total: Parsed, parsed: Parsed) -> Parsed:
     return evolve(
         total,
         messages=total.messages + parsed.messages,
-        pong=total.pong if parsed.pong is None else parsed.pong,
+        pongs=(total.pongs + parsed.pongs)[-MAX_PONGS:],
         frames=total.frames + parsed.frames,
         end=total.end or parsed.end,
     )
@@ -93,7 +102,7 @@ def _add(total: Parsed, parsed: Parsed) -> Parsed:
 def _check_outcome(total: Parsed, stream: bytes, limit: int) -> None:
     assert sum(map(len, total.messages)) <= len(stream)
     assert 2 * total.frames <= len(stream)
-    assert total.pong is None or len(total.pong) <= 125
+    assert all(len(payload) <= 125 for payload in total.pongs)
     for message in total.messages:
         assert len(message) <= limit
         assert type(message) in (bytes, BinaryMessage)

@@ -1,38 +1,40 @@
-"""A small fuzzer for where atheris is not: it changes the inputs kept at random, without a look at what they reach."""
+"""Random changes of inputs: all there is to a fuzzer where atheris is not, and a help to it where it is."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from random import Random
 from typing import Final
 
-__all__ = ["fuzz", "mutants"]
+__all__ = ["Mutator"]
 
 _MAX_SIZE: Final = 4_096
 _MOST_CHANGES: Final = 6
 
 
 class Mutator:
-    """Makes inputs of inputs; the same seed makes the same ones.
+    """Makes inputs of inputs; the same dice make the same ones.
 
     Args:
-        inputs: what to begin with.
+        inputs: what to begin with, beside nothing.
         words: pieces to put in.
-        seed: of the dice.
+        dice: what decides.
     """
 
-    def __init__(self, inputs: Sequence[bytes], words: Sequence[bytes], seed: int) -> None:
+    def __init__(self, inputs: Sequence[bytes], words: Sequence[bytes], dice: Random) -> None:
         self._inputs = [b"", *inputs]
         self._words = words
-        self._dice = random.Random(seed)  # noqa: S311 - the draws have to be the same every time
+        self._dice = dice
         self._changes: tuple[Callable[[bytes], bytes], ...] = (
             *(self._flip, self._set, self._cut, self._repeat, self._insert, self._insert, self._splice),
         )
 
     def draw(self) -> bytes:
         """One of the inputs, changed in a few places."""
-        data = self._dice.choice(self._inputs)
+        return self.change(self._dice.choice(self._inputs))
+
+    def change(self, data: bytes) -> bytes:
+        """The input, changed in a few places."""
         for _ in range(self._dice.randint(1, _MOST_CHANGES)):
             data = self._dice.choice(self._changes)(data)
         return data[:_MAX_SIZE]
@@ -45,8 +47,8 @@ class Mutator:
         return start, end
 
     def _flip(self, data: bytes) -> bytes:
-        place = self._place(data)
-        return data[:place] + bytes(byte ^ 1 << self._dice.randrange(8) for byte in data[place : place + 1]) + data[place + 1 :]
+        place, bit = self._place(data), 1 << self._dice.randrange(8)
+        return data[:place] + bytes(byte ^ bit for byte in data[place : place + 1]) + data[place + 1 :]
 
     def _set(self, data: bytes) -> bytes:
         place = self._place(data)
@@ -67,24 +69,3 @@ class Mutator:
     def _splice(self, data: bytes) -> bytes:
         other = self._dice.choice(self._inputs)
         return data[: self._place(data)] + other[self._place(other) :]
-
-
-def mutants(inputs: Sequence[bytes], words: Sequence[bytes], seed: int) -> Iterator[bytes]:
-    """Inputs without end."""
-    mutator = Mutator(inputs, words, seed)
-    while True:
-        yield mutator.draw()
-
-
-def fuzz(check: Callable[[bytes], None], inputs: Iterator[bytes], seconds: float) -> tuple[int, bytes | None]:
-    """Check inputs for so many seconds; how many were tried, and the one that broke a promise, if one did."""
-    end, tried = time.monotonic() + seconds, 0
-    for data in inputs:
-        if time.monotonic() >= end:
-            break
-        tried += 1
-        try:
-            check(data)
-        except Exception:
-            raise
-    return tried, None

@@ -33,9 +33,13 @@ class Target:
         """Where the inputs kept are."""
         return CORPUS / self.name
 
+    def files(self) -> list[Path]:
+        """The files of the inputs kept, in the order of their names."""
+        return sorted(self.directory.glob("*"))
+
     def corpus(self) -> list[bytes]:
-        """The inputs kept, in the order of their names."""
-        return [path.read_bytes() for path in sorted(self.directory.iterdir())]
+        """The inputs kept, in the same order."""
+        return [path.read_bytes() for path in self.files()]
 
 
 TARGETS: Final[Mapping[str, Target]] = {
