@@ -9,8 +9,8 @@
             print(event.price)
 
 The way of a byte: socket → `_transport` (`_frames`) → `_loop` → `_codec` → `_session` (rules) → `_router` → callbacks
-(`_dispatch`) and streams (`_queue`, `streams`).  The way of a call: `client` → mailbox of `_loop` → `_session` → `_link`
-→ `_transport` → socket.
+(`_dispatch`) and streams (`_queue`, `streams`).  The way of a call: `client` → mailbox of `_loop` → `_session` →
+`_link` → `_transport` → socket.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ __all__ = [
     "StreamClosed",
     "Subscription",
     "TradeExecuted",
-    "Transactions",
     "TransactionConfirmed",
+    "Transactions",
     "UnknownMessage",
 ]

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from .config import OVERFLOW_POLICIES
 from .errors import AllenHarkError, SlowConsumer
-from .events import Event, PriceUpdate
+from .events import Event, LifecycleEvent, PriceUpdate
 
 __all__ = ["Drained", "EventQueue", "TimedOut", "wait_slices"]
 
@@ -93,50 +93,60 @@ class _Fifo:
 class _Conflating:
     """One unread price per mint, at the place of the first; everything else in order of arrival.
 
-    Prices are keyed by mint, other events by their number, in one ordered mapping; a second one keeps the order of the
-    prices alone, so that the oldest price is found without a search.
+    A lifecycle event is a border: a price from after a loss never takes a place before the `Gap` that tells of it.
+
+    Every event has a number, the key of one ordered mapping.  A second one keeps the prices alone, so that the oldest
+    is found without a search; a third says which price a new one of its mint may replace.
     """
 
     def __init__(self, maxsize: int) -> None:
         self.conflated = 0
         self._maxsize = maxsize
-        self._events: OrderedDict[str | int, Event] = OrderedDict()
-        self._mints: OrderedDict[str, None] = OrderedDict()
+        self._events: OrderedDict[int, Event] = OrderedDict()
+        self._prices: OrderedDict[int, str] = OrderedDict()
+        self._replaceable: dict[str, int] = {}
         self._number = 0
 
     def __len__(self) -> int:
         return len(self._events)
 
     def fill(self, events: Sequence[Event]) -> int:
-        lost = 0
-        for event in events:
-            mint = event.mint if isinstance(event, PriceUpdate) else None
-            if mint is not None and mint in self._mints:
-                self._events[mint] = event
-                self.conflated += 1
-                continue
-            if len(self._events) >= self._maxsize:
-                self._evict()
-                lost += 1
-            if mint is not None:
-                self._mints[mint] = None
-            self._number += 1
-            self._events[self._number if mint is None else mint] = event
-        return lost
+        return sum(self._add(event) for event in events)
+
+    def _add(self, event: Event) -> int:
+        """Queue one event; how many were lost by it."""
+        mint = event.mint if isinstance(event, PriceUpdate) else None
+        if mint is not None and mint in self._replaceable:
+            self._events[self._replaceable[mint]] = event
+            self.conflated += 1
+            return 0
+        full = len(self._events) >= self._maxsize
+        if full:
+            self._evict()
+        self._number += 1
+        self._events[self._number] = event
+        if mint is not None:
+            self._prices[self._number] = mint
+            self._replaceable[mint] = self._number
+        elif isinstance(event, LifecycleEvent):
+            self._replaceable.clear()
+        return int(full)
 
     def _evict(self) -> None:
         """The oldest price goes first, then the oldest event."""
-        if self._mints:
-            mint, _ = self._mints.popitem(last=False)
-            del self._events[mint]
-        else:
-            self._events.popitem(last=False)
+        oldest = next(iter(self._prices or self._events))
+        del self._events[oldest]
+        self._forget_price(oldest)
 
     def take(self) -> Event:
-        key, event = self._events.popitem(last=False)
-        if isinstance(key, str):
-            del self._mints[key]
+        number, event = self._events.popitem(last=False)
+        self._forget_price(number)
         return event
+
+    def _forget_price(self, number: int) -> None:
+        mint = self._prices.pop(number, None)
+        if mint is not None and self._replaceable.get(mint) == number:
+            del self._replaceable[mint]
 
 
 def _nothing(*_arguments: object) -> None:

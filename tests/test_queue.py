@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from allenhark_ws._queue import Drained, EventQueue, TimedOut, wait_slices
 from allenhark_ws.errors import ClientClosed, SlowConsumer
-from allenhark_ws.events import BotUpdate, Event, PriceUpdate, TradeExecuted
+from allenhark_ws.events import BotUpdate, Connected, Event, PriceUpdate, TradeExecuted
 
 PATIENCE = 10.0
 """Seconds after which a wait in a test gives up, so that a failing test ends by itself."""
@@ -177,6 +177,16 @@ def test_latest_replaces_even_when_full() -> None:
     queue = EventQueue("q", 1, "latest")
     assert queue.put([price("a", 1), price("a", 2)]) == 0
     assert drain(queue) == [price("a", 2)]
+
+
+def test_latest_does_not_conflate_across_a_lifecycle_event() -> None:
+    """A price from after a loss stays behind the gap that tells of it; both prices are evictable."""
+    queue = EventQueue("q", 4, "latest")
+    connected = Connected(1, 0.1)
+    queue.put([price("a", 1), connected, price("a", 2), price("a", 3), price("b", 1)])
+    assert queue.conflated == 1
+    assert queue.put([price("c", 1), price("a", 4)]) == 1
+    assert drain(queue) == [connected, price("a", 4), price("b", 1), price("c", 1)]
 
 
 def test_block_takes_everything_and_tells_its_room() -> None:
