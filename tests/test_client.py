@@ -47,7 +47,18 @@ from allenhark_ws import (
 from allenhark_ws.testing import Simulator
 
 from . import peers
-from .scripted import PATIENCE, Scripted, chain, client_of, outcome, outcome_aside, price, run_aside, threads_of
+from .scripted import (
+    PATIENCE,
+    Scripted,
+    await_end,
+    chain,
+    client_of,
+    outcome,
+    outcome_aside,
+    price,
+    run_aside,
+    threads_of,
+)
 
 FOREVER = Backoff(initial=1000.0, maximum=1000.0)
 
@@ -400,7 +411,7 @@ def test_close_in_a_callback(sim: Simulator, inline: bool) -> None:
         client.subscribe(Price("m"))
         client.flush()
         sim.publish(price("m"))
-        client.run_forever() if client.state is not State.CLOSED else None
+        await_end(client)
     assert got == ["PriceUpdate", "Closed"]
     assert first is not None
 

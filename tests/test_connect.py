@@ -20,7 +20,7 @@ from websocket._handshake import CookieJar
 
 from allenhark_ws._aside import Interrupted
 from allenhark_ws._connect import Target, _outcome, connect_tcp, open_connection, parse_retry_after
-from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe
+from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, look_up
 from allenhark_ws._transport import Transport
 from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
 
@@ -384,6 +384,47 @@ def test_unknown_host() -> None:
     name = ".".join(["x" * 60] * 5)
     error = failure(f"wss://{name}/", proxy=False)
     assert error.reason.startswith(f"DNS lookup of {name}: ")
+
+
+class _Answered(Opening):
+    """An attempt whose helper thread brings what `answer` returns or raises."""
+
+    answer: Callable[[], Any]
+
+    def aside(self, function: Callable[[], Any], name: str, phase: str) -> Any:
+        """The answer."""
+        return self.answer()
+
+
+def answered(answer: Callable[[], Any]) -> Opening:
+    """An attempt with that answer."""
+    waiting = Waiting()
+    attempt = _Answered(waiting, waiting.wake, time.monotonic, PATIENCE, time.monotonic() + PATIENCE)
+    attempt.answer = answer
+    return attempt
+
+
+def test_what_the_resolver_says_is_told() -> None:
+    """The resolver's own words are in the failure, which has its error as cause."""
+
+    def refuse() -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(ConnectionFailed, match=r"^DNS lookup of a\.invalid: name or service not known") as caught:
+        look_up(answered(refuse), "a.invalid", 443)
+    assert isinstance(caught.value.__cause__, socket.gaierror)
+
+
+def test_a_resolver_that_finds_nothing() -> None:
+    """No addresses and no error is a failure too."""
+    with pytest.raises(ConnectionFailed, match=r"^DNS lookup of a\.invalid: no addresses") as caught:
+        look_up(answered(list), "a.invalid", 443)
+    assert caught.value.__cause__ is None
+
+
+def test_an_address_literal_is_not_looked_up() -> None:
+    """The system reads it at once, without a thread."""
+    assert look_up(answered(list), "127.0.0.1", 443) == [(socket.AF_INET, ("127.0.0.1", 443))]
 
 
 def v4(port: int, host: str = "127.0.0.1") -> Any:

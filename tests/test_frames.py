@@ -260,3 +260,17 @@ def test_plain_messages_come_out_as_they_went_in(texts: list[str]) -> None:
     """Any text survives, in any number."""
     payload = [text.encode() for text in texts]
     assert feed(b"".join(frame(TEXT, text) for text in payload)) == Parsed(payload, [], len(payload), None)
+
+
+class _Watched(FrameReader):
+    """A reader that has no slower path."""
+
+    def _take(self, *_arguments: object) -> None:
+        raise AssertionError("a plain frame was not cut out in the tight loop")
+
+
+def test_plain_frames_do_not_take_the_slower_path() -> None:
+    """Whole plain text frames of every size with a short head, nearly all there is, are cut in the tight loop."""
+    payloads = [b"", b"a", b"a" * 125, b"a" * 126, "ä".encode(), b"a" * 127, b"a" * 65_535]
+    parsed = _Watched(65_535).feed(b"".join(frame(TEXT, payload) for payload in payloads))
+    assert parsed == Parsed(payloads, [], len(payloads), None)
