@@ -59,6 +59,10 @@ class _Call(Generic[T]):
         return self._results.pop()
 
 
+def _spawn(run: Callable[[], None], name: str) -> None:
+    threading.Thread(target=run, name=name, daemon=True).start()
+
+
 def call_aside(  # noqa: PLR0913 - all by name
     function: Callable[[], T],
     *,
@@ -67,6 +71,7 @@ def call_aside(  # noqa: PLR0913 - all by name
     wake: Callable[[], None],
     deadline: float,
     clock: Callable[[], float],
+    spawn: Callable[[Callable[[], None], str], None] = _spawn,
 ) -> T:
     """Run a blocking function on a daemon thread of its own and wait for it, interruptibly.
 
@@ -78,15 +83,20 @@ def call_aside(  # noqa: PLR0913 - all by name
             neither raise nor mind being late.
         deadline: when to give up, on `clock`.
         clock: monotonic seconds.
+        spawn: starts a function on a daemon thread of this name, or raises `RuntimeError`.  The call is then made here
+            and now, interruptible by nothing: CPython 3.12 starts no thread once the main thread has ended, though
+            others may still need the connection.
 
     Raises:
         TimeoutError: the deadline passed.
         Interrupted: the waiter said so.
-        RuntimeError: no thread can be started, as the interpreter is exiting.
         BaseException: whatever the function raised.
     """
     call = _Call(function, wake)
-    threading.Thread(target=call.run, name=f"allenhark-{name}", daemon=True).start()
+    try:
+        spawn(call.run, f"allenhark-{name}")
+    except RuntimeError:
+        call.run()
     try:
         while not call.done:
             if clock() >= deadline:

@@ -33,7 +33,7 @@ from ._aside import Interrupted, Waiter, call_aside
 from ._codec import Codec, encode_auth, wire_type
 from ._counters import Counters
 from ._dispatch import CallbackThread, InlineCallbacks
-from ._process import enrol, is_exiting
+from ._process import enrol
 from ._queue import EventQueue, wait_slices
 from ._redact import Redactor
 from ._router import Router, dropping_report
@@ -537,7 +537,7 @@ class Loop:
         for payload in messages:
             event = self._codec.decode(payload, now.wall, self.session.wallet)
             self._count(event, len(payload))
-            if isinstance(event, DataEvent):
+            if isinstance(event, DataEvent) and self.session.state is State.READY:
                 ready.append(event)
                 continue
             self._emit(ready)
@@ -631,10 +631,6 @@ class Loop:
             return
         except (ConnectionFailed, ConfigurationError) as error:
             failure = error.with_traceback(None)  # its frames hold this loop, and errors may live for long
-        except RuntimeError:
-            if not is_exiting():  # no thread can be started then, to resolve a name on; the loop is told to end
-                raise
-            return
         finally:
             self._candidate = None
         now = self._clock.now()

@@ -129,7 +129,6 @@ class Transport:
             ConnectionFailed: it did not work, or one of its special cases `HandshakeRejected`, `AuthenticationError`
                 and `CertificateRejected`.  Nothing stays open.
             Interrupted: the waiter raised it.  Nothing stays open.
-            RuntimeError: the interpreter is exiting.
         """
         timeout = self._settings.connect_timeout
         self._opening = Opening(wait, wake, self._clock, timeout, self._clock() + timeout)

@@ -46,6 +46,30 @@ def test_exception_comes_back() -> None:
         )
 
 
+def test_without_a_thread_the_call_is_made_in_place() -> None:
+    """When no thread can be started the caller makes the call itself, and errors come back as ever."""
+    waiting = Waiting()
+    asked: list[str] = []
+
+    def refuse(_run: object, name: str) -> None:
+        asked.append(name)
+        raise RuntimeError("can't start new thread")
+
+    def here() -> threading.Thread:
+        return call_aside(
+            threading.current_thread,
+            name="dns",
+            wait=waiting,
+            wake=waiting.wake,
+            deadline=time.monotonic() + PATIENCE,
+            clock=time.monotonic,
+            spawn=refuse,
+        )
+
+    assert here() is threading.current_thread()
+    assert asked == ["allenhark-dns"]
+
+
 class _Hanging:
     """A function that hangs until released, and the wake-ups it caused."""
 

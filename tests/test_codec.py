@@ -421,3 +421,30 @@ def test_every_field_that_does_not_fit_is_named() -> None:
         "price_update.price: expected a number, got a string; price_update.volume: expected a number, got null; "
         "price_update.timestamp: expected an ISO 8601 date and time, got nothing"
     )
+
+
+class _OnlyFast(Codec):
+    """A codec without the plain reader."""
+
+    def _decode_plainly(self, *_arguments: object) -> Any:
+        raise AssertionError("the fast engine was not believed")
+
+
+@pytest.mark.skipif(not find_spec("orjson"), reason="about the fast engine, an extra")
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"type":"price_update","mint":"M","price":1.5,"volume":7,"timestamp":"2024-01-15T10:30:00Z"}',
+        b'{"type":"bot_update","botId":"B","event":"trade_executed","data":'
+        b'{"signature":"S","profit":12345678901234567890,"timestamp":"2024-01-15T10:30:00Z"}}',
+        b'{"type":"bot_update","botId":"B","event":"trade_executed","data":'
+        b'{"signature":"S","profit":1,"timestamp":"2024-01-15T10:30:00Z","more":1}}',
+        b'{"type":"bot_update","botId":"B","event":"stopped","data":{"a":[1,{"b":2.5}]}}',
+        b'{"type":"bot_update","botId":"B","event":"stopped","data":{"a":[%b{}]}}' % (b"{}," * 90),
+        b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":250123456}',
+        b'{"type":"pong","timestamp":"2024-01-15T10:30:00Z"}',
+    ],
+)
+def test_documented_messages_are_read_by_the_fast_engine_alone(raw: bytes) -> None:
+    """Reading them a second time would cost more than the fast engine gains."""
+    assert not isinstance(_OnlyFast(engine="orjson").decode(raw, NOW), InvalidMessage)

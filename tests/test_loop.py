@@ -33,7 +33,6 @@ from allenhark_ws import (
     SlowCallback,
     SlowConsumer,
     State,
-    _process,
 )
 from allenhark_ws._loop import Clock
 from allenhark_ws.config import Secret
@@ -361,20 +360,6 @@ def test_start_and_close_at_once_opens_nothing_for_long() -> None:
         closing.join(PATIENCE)
         assert kinds_of(list(events)) == ["Closed"]
         assert s.clock.waits
-        assert threads_of(s.client) == []
-
-
-def test_no_thread_for_a_look_up_while_the_interpreter_exits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is no bug to report: the loop waits to be closed, which is under way."""
-    with Scripted() as s:
-        s.ready()
-        monkeypatch.setattr(_process, "_exiting", [True])
-        s.server.refusals.append(RuntimeError("can't start new thread"))
-        s.wire.push(price("m"), end=LOST)
-        s.run(5)
-        assert s.client.state is State.CONNECTING
-        s.client.close()
-        assert s.client.error is None
         assert threads_of(s.client) == []
 
 

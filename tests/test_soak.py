@@ -166,7 +166,7 @@ def test_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_soak_fails_a_client_that_loses_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rig whose every hundredth event never reaches the ledger: the run tells what was lost, and that it must not be."""
+    """A rig whose every hundredth event never reaches the ledger: the run tells what was lost."""
     hear = Ledger.hear
 
     def lossy(ledger: Ledger, event: Event) -> None:
