@@ -28,7 +28,7 @@ from ._session import Session
 from .channels import Bot, Channel, Price, Transactions
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
 from .errors import AllenHarkError, ClientClosed, ConnectTimeout, FlushTimeout, RequestRejected
-from .events import DataEvent
+from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
 from .state import State
 from .stats import Stats
 from .streams import Stream
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Subscription"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "latest", "block", "error"]
-F = TypeVar("F", bound=Callable[..., object])
+E = TypeVar("E", bound=Event)
+F = TypeVar("F", bound=Callable[[Any], object])
 
 _CLOSE_TIMEOUT: Final = 5.0
 _INTERRUPTED: Final = 0.5
@@ -419,6 +420,28 @@ class Client:
         self._check_process()
         self._router.remove_callbacks(callback)
 
+    @overload
+    def stream(self, *, maxsize: int = ..., overflow: Overflow = ...) -> Stream[DataEvent]: ...
+
+    @overload
+    def stream(
+        self, kind: Price, /, *kinds: Price, maxsize: int = ..., overflow: Overflow = ...
+    ) -> Stream[PriceUpdate]: ...
+
+    @overload
+    def stream(self, kind: Bot, /, *kinds: Bot, maxsize: int = ..., overflow: Overflow = ...) -> Stream[BotUpdate]: ...
+
+    @overload
+    def stream(
+        self, kind: Transactions, /, *kinds: Transactions, maxsize: int = ..., overflow: Overflow = ...
+    ) -> Stream[TransactionConfirmed]: ...
+
+    @overload
+    def stream(self, kind: type[E], /, *kinds: type[E], maxsize: int = ..., overflow: Overflow = ...) -> Stream[E]: ...
+
+    @overload
+    def stream(self, kind: Kind, /, *kinds: Kind, maxsize: int = ..., overflow: Overflow = ...) -> Stream[Any]: ...
+
     def stream(self, *kinds: Kind, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
         """A thread-safe queue of events.
 
@@ -460,6 +483,18 @@ class Client:
             self._router.release(holder)
 
     # --- Questions
+
+    @overload
+    def latest(self, channel: Price) -> PriceUpdate | None: ...
+
+    @overload
+    def latest(self, channel: Bot) -> BotUpdate | None: ...
+
+    @overload
+    def latest(self, channel: Transactions) -> TransactionConfirmed | None: ...
+
+    @overload
+    def latest(self, channel: Channel) -> DataEvent | None: ...
 
     def latest(self, channel: Channel) -> DataEvent | None:
         """The last event of a wanted channel, or None when there was none; works without any consumer.

@@ -24,8 +24,9 @@ def main() -> None:
     turnover = volume = Decimal(0)
     with Client(decimal=True) as client, client.stream(Price(arguments.mint)) as stream:
         for update in islice(stream, arguments.events):
-            turnover += update.price * update.volume
-            volume += update.volume
+            price, amount = Decimal(update.price), Decimal(update.volume)  # Decimals already: this is for type checkers
+            turnover += price * amount
+            volume += amount
             print(f"{update.timestamp:%H:%M:%S}  {update.price}  x {update.volume}")
     if volume:
         print(f"volume-weighted average price: {turnover / volume}")

@@ -13,7 +13,7 @@ from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import run
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -435,10 +435,14 @@ class _OnlyFast(Codec):
     "raw",
     [
         b'{"type":"price_update","mint":"M","price":1.5,"volume":7,"timestamp":"2024-01-15T10:30:00Z"}',
-        b'{"type":"bot_update","botId":"B","event":"trade_executed","data":'
-        b'{"signature":"S","profit":12345678901234567890,"timestamp":"2024-01-15T10:30:00Z"}}',
-        b'{"type":"bot_update","botId":"B","event":"trade_executed","data":'
-        b'{"signature":"S","profit":1,"timestamp":"2024-01-15T10:30:00Z","more":1}}',
+        (
+            b'{"type":"bot_update","botId":"B","event":"trade_executed","data":'
+            b'{"signature":"S","profit":12345678901234567890,"timestamp":"2024-01-15T10:30:00Z"}}'
+        ),
+        (
+            b'{"type":"bot_update","botId":"B","event":"trade_executed","data":'
+            b'{"signature":"S","profit":1,"timestamp":"2024-01-15T10:30:00Z","more":1}}'
+        ),
         b'{"type":"bot_update","botId":"B","event":"stopped","data":{"a":[1,{"b":2.5}]}}',
         b'{"type":"bot_update","botId":"B","event":"stopped","data":{"a":[%b{}]}}' % (b"{}," * 90),
         b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":250123456}',
@@ -448,3 +452,12 @@ class _OnlyFast(Codec):
 def test_documented_messages_are_read_by_the_fast_engine_alone(raw: bytes) -> None:
     """Reading them a second time would cost more than the fast engine gains."""
     assert not isinstance(_OnlyFast(engine="orjson").decode(raw, NOW), InvalidMessage)
+
+
+@pytest.mark.parametrize("options", [{"engine": "stdlib"}, {"decimal": True}, {"engine": "orjson", "decimal": True}])
+def test_codecs_that_do_without_the_fast_engine(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who wants the standard library gets it, and so do decimals, which the fast engine has not."""
+    asked: list[bytes] = []
+    monkeypatch.setitem(sys.modules, "orjson", SimpleNamespace(loads=asked.append))
+    assert Codec(**options).decode(b'{"type":"pong"}', NOW) == Pong()
+    assert asked == []

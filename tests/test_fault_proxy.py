@@ -178,6 +178,34 @@ def test_dead_server_resets_the_client() -> None:
         assert proxy.accepted == 2
 
 
+def test_client_lost_unread_is_forgotten(line: Line) -> None:
+    """The client has left, which is not read yet; what the server still sends goes nowhere, and the end comes."""
+    client, server = line.connect()
+    line.proxy.stall(direction="to_server")
+    reset(client)
+    server.sendall(b"anybody?")
+    settle(line.proxy)
+    line.proxy.heal()
+    assert is_reset(server) or server.recv(1) == b""
+    server.close()
+    assert spin_until(lambda: line.proxy.connections == 0)
+
+
+def test_server_that_takes_no_connections(line: Line) -> None:
+    """Its queue is full, so that connecting hangs: such clients are connected, and can be reset."""
+    line.listener.listen(0)
+    clients = [line.dial() for _ in range(5)]
+    settle(line.proxy)
+    assert line.proxy.connections == 5
+    line.proxy.rst()
+    assert all(is_reset(client) for client in clients)
+    assert spin_until(lambda: line.proxy.connections == 0)
+    line.dial()
+    line.dial()
+    line.dial()
+    line.proxy.stop()
+
+
 # -- slow ----------------------------------------------------------------------------------------------------------
 
 
@@ -360,6 +388,18 @@ def test_cut_at_once(line: Line) -> None:
     client, server = line.connect()
     line.proxy.cut(0)
     assert (client.recv(1), server.recv(1)) == (b"", b"")
+
+
+def test_cut_of_a_connection_whose_sides_have_left(line: Line) -> None:
+    """Both ends were swallowed by a hole; the cut lets go of what nobody holds any more."""
+    client, server = line.connect()
+    line.proxy.blackhole()
+    client.close()
+    server.close()
+    settle(line.proxy)
+    assert line.proxy.connections == 1
+    line.proxy.cut(0)
+    assert line.proxy.connections == 0
 
 
 def test_other_faults_do_not_restart_a_count(line: Line) -> None:
@@ -597,6 +637,21 @@ def test_taken_port_is_an_error_and_leaves_nothing() -> None:
         assert threading.active_count() == threads
     with proxy:
         assert proxy.url.endswith(f":{proxy._port}")
+
+
+def test_thread_that_cannot_be_started_is_an_error_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system has no thread left: start() says so, the port is free again, and it can be tried again."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    proxy = FaultProxy("127.0.0.1:1")
+    with monkeypatch.context() as patched:
+        patched.setattr("allenhark_ws.testing._proxy.LoopThread", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            proxy.start()
+    with proxy:
+        assert is_reset_at_once(proxy)
 
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="counts descriptors under /proc")

@@ -274,3 +274,17 @@ def test_plain_frames_do_not_take_the_slower_path() -> None:
     payloads = [b"", b"a", b"a" * 125, b"a" * 126, "ä".encode(), b"a" * 127, b"a" * 65_535]
     parsed = _Watched(65_535).feed(b"".join(frame(TEXT, payload) for payload in payloads))
     assert parsed == Parsed(payloads, [], len(payloads), None)
+
+
+def test_plain_frames_cut_anywhere() -> None:
+    """A frame that is not whole waits for its rest, wherever it was cut, also in the tight loop."""
+    payloads = [b"", b"abcde", b"x" * 126, b"fghij" * 10]
+    stream = b"".join(frame(TEXT, payload) for payload in payloads)
+    for cut in range(len(stream) + 1):
+        assert feed(stream[:cut], stream[cut:]) == Parsed(payloads, [], len(payloads), None)
+
+
+def test_a_close_frame_does_not_count_as_message() -> None:
+    """The server may close in the middle of a message that has reached the limit."""
+    parsed = feed(frame(TEXT, b"x" * 125, final=False), close_frame(1001), limit=125)
+    assert parsed == Parsed([], [], 2, CloseReceived(1001, ""))
