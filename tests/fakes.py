@@ -1,8 +1,9 @@
-"""Stand-ins that more than one test file uses: a clock that moves when told, settings, and messages off the wire."""
+"""Stand-ins that test files share: a clock that moves when told, a kept log, settings, and messages off the wire."""
 
 from __future__ import annotations
 
 import json
+import logging
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -47,6 +48,22 @@ class Dice:
         """One draw."""
         self.draws += 1
         return self.value
+
+
+class LogKeeper(logging.Handler):
+    """Keeps what is logged, at every level.
+
+    Attributes:
+        records: what came so far, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.records.append(record)
 
 
 def settings(**changes: Any) -> Settings:

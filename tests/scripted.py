@@ -108,7 +108,7 @@ class JumpingClock(FakeClock):
             assert gate.wait(PATIENCE)
             return wait(selector, timeout)
 
-        self.wait = held  # type: ignore[method-assign]
+        self.wait = held
         yield
         gate.set()
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -269,7 +270,7 @@ def test_connect_timeout_closes_the_client_and_tells_the_last_failure(sim: Simul
     assert client.error is error
     assert client.state is State.CLOSED
     for verb in FINAL:
-        assert outcome(lambda verb=verb: (VERBS | WAITING)[verb](client)) is error
+        assert outcome(partial((VERBS | WAITING)[verb], client)) is error
     assert outcome(client.run_forever) is error
 
 
@@ -876,17 +877,17 @@ WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "subscribe(callback=7)": lambda c: c.subscribe(Price("m"), callback=7),  # type: ignore[arg-type]
     "unsubscribe()": lambda c: c.unsubscribe(),
     "unsubscribe(event)": lambda c: c.unsubscribe(PriceUpdate),  # type: ignore[arg-type]
-    "on(text)": lambda c: c.on("price"),  # type: ignore[arg-type]
+    "on(text)": lambda c: c.on("price"),  # type: ignore[call-overload]
     "on(other class)": lambda c: c.on(int, callback),  # type: ignore[arg-type]
-    "on(kind, 7)": lambda c: c.on(Event, 7),  # type: ignore[type-var]
+    "on(kind, 7)": lambda c: c.on(Event, 7),  # type: ignore[call-overload]
     "on(kind)(7)": lambda c: c.on(Event)(7),  # type: ignore[type-var]
     "off(7)": lambda c: c.off(7),  # type: ignore[arg-type]
-    "stream(text)": lambda c: c.stream("price"),  # type: ignore[arg-type]
+    "stream(text)": lambda c: c.stream("price"),  # type: ignore[call-overload]
     "stream(maxsize=0)": lambda c: c.stream(maxsize=0),
-    "stream(maxsize=1.5)": lambda c: c.stream(maxsize=1.5),  # type: ignore[arg-type]
-    "stream(overflow)": lambda c: c.stream(overflow="explode"),  # type: ignore[arg-type]
-    "latest(text)": lambda c: c.latest("m"),  # type: ignore[arg-type]
-    "latest(event class)": lambda c: c.latest(PriceUpdate),  # type: ignore[arg-type]
+    "stream(maxsize=1.5)": lambda c: c.stream(maxsize=1.5),  # type: ignore[call-overload]
+    "stream(overflow)": lambda c: c.stream(overflow="explode"),  # type: ignore[call-overload]
+    "latest(text)": lambda c: c.latest("m"),  # type: ignore[call-overload]
+    "latest(event class)": lambda c: c.latest(PriceUpdate),  # type: ignore[call-overload]
 }
 
 
@@ -912,7 +913,7 @@ def test_a_client_is_neither_copied_nor_pickled() -> None:
     """It owns threads and a socket."""
     with Scripted() as s:
         for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
-            assert isinstance(outcome(lambda attempt=attempt: attempt(s.client)), TypeError)
+            assert isinstance(outcome(partial(attempt, s.client)), TypeError)
 
 
 def test_errors_raised_again_do_not_grow(sim: Simulator) -> None:

@@ -20,7 +20,7 @@ from websocket._handshake import CookieJar
 
 from allenhark_ws._aside import Interrupted
 from allenhark_ws._connect import Target, _outcome, connect_tcp, open_connection, parse_retry_after
-from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, look_up
+from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, look_up, wanted_mask
 from allenhark_ws._transport import Transport
 from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
 
@@ -678,3 +678,54 @@ def test_disown_while_opening() -> None:
         transport_box.append(Transport(settings(url=f"ws://127.0.0.1:{server.port}/")))
         with pytest.raises(Interrupted):
             transport_box[0].open(wait, lambda: None)
+
+
+# -- the guarded socket -----------------------------------------------------------------------------------------------
+
+
+class _Canned:
+    """A socket that has received these pieces and no more."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = list(pieces)
+
+    def recv(self, size: int) -> bytes:
+        """The next piece."""
+        return self._pieces.pop(0)
+
+
+def guarded(*pieces: bytes) -> GuardedSocket:
+    """A guarded socket over that one."""
+    canned: Any = _Canned(*pieces)
+    return GuardedSocket(canned, opening(), "upgrade")
+
+
+def test_what_was_read_is_given_before_more_is() -> None:
+    """A read that brought too much is remembered; only when all is given the socket is asked again."""
+    sock = guarded(b"hello world", b"!")
+    assert [sock.recv(5), sock.recv(100), sock.recv(100)] == [b"hello", b" world", b"!"]
+
+
+@pytest.mark.parametrize("first", [1, 16_384, MAX_HEAD - 1, MAX_HEAD])
+def test_the_largest_head(first: int) -> None:
+    """A head may have 64 KiB, its end included and however it came; with one byte more it is refused."""
+    start, end = b"HTTP/1.1 200 OK\r\nX: ", b"\r\n\r\n"
+    largest = start + b"x" * (MAX_HEAD - len(start) - len(end)) + end
+    assert guarded(largest[:first], largest[first:]).read_head().status == 200
+    larger = start + b"x" + largest[len(start) :]
+    with pytest.raises(ConnectionFailed, match="more than 65536 bytes of headers"):
+        guarded(larger[:first], larger[first:]).read_head()
+
+
+@pytest.mark.parametrize("mask", [selectors.EVENT_READ, selectors.EVENT_WRITE])
+def test_what_a_blocked_operation_waits_for(mask: int) -> None:
+    """TLS says itself what it waits for; waiting for anything else would be a busy loop, or for ever."""
+    assert wanted_mask(BlockingIOError(), mask) == mask
+    assert wanted_mask(ssl.SSLWantReadError(), mask) == selectors.EVENT_READ
+    assert wanted_mask(ssl.SSLWantWriteError(), mask) == selectors.EVENT_WRITE
+
+
+def test_lines_that_are_no_header() -> None:
+    """A name with space around it, or none, is no header (RFC 9112, section 5.1); repeated ones are joined."""
+    head = guarded(b"HTTP/1.1 200 OK\r\nA : 1\r\n B: 2\r\n: 3\r\nC\r\nD: 4\r\nd:5\r\n\r\n").read_head()
+    assert head.headers == {"d": "4, 5"}

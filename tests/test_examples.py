@@ -42,9 +42,9 @@ def run(market: Simulator, name: str, *arguments: str) -> str:
 
 def test_callbacks_main_loop(market: Simulator) -> None:
     """The main loop sees prices of both tokens that callbacks collected."""
-    printed = run(market, "callbacks_main_loop.py", "--seconds", "2", "mint-a", "other-b")
+    printed = run(market, "callbacks_main_loop.py", "--seconds", "2", "mint-a", "coin-b")
     assert "mint… " in printed
-    assert "othe… " in printed
+    assert "coin… " in printed
 
 
 def test_queue_consumer(market: Simulator) -> None:

@@ -33,11 +33,12 @@ from allenhark_ws import (
     SlowCallback,
     SlowConsumer,
     State,
+    Stream,
 )
 from allenhark_ws._loop import Clock
 from allenhark_ws.config import Secret
 
-from .fakes import settings
+from .fakes import LogKeeper, settings
 from .scripted import (
     PATIENCE,
     Scripted,
@@ -317,9 +318,7 @@ def test_slow_callback_is_reported_while_it_runs() -> None:
 
 def test_a_failing_thread_releases_everybody() -> None:
     """A bug in the loop is logged and ends the client with an error that says so; nobody is left waiting."""
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler = LogKeeper()
     logger = logging.getLogger("allenhark_ws")
     logger.addHandler(handler)
     logger.propagate = False
@@ -327,7 +326,8 @@ def test_a_failing_thread_releases_everybody() -> None:
         with Scripted() as s:
             s.ready()
             s.server.pongs = False
-            stream, called = s.client.stream(PriceUpdate, Closed), []
+            stream = s.client.stream(PriceUpdate, Closed)
+            called: list[Event] = []
             s.client.on(Closed, called.append)
             s.server.before_receive = lambda: 1 / 0
             s.wire.push(price("m"))
@@ -344,7 +344,7 @@ def test_a_failing_thread_releases_everybody() -> None:
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
-    assert [record.levelname for record in records] == ["CRITICAL"]
+    assert [record.levelname for record in handler.records] == ["CRITICAL"]
 
 
 def test_start_and_close_at_once_opens_nothing_for_long() -> None:
@@ -413,7 +413,8 @@ def test_reconnect_ends_a_backoff() -> None:
         s.server.refusals.append(ConnectionFailed("no"))
         s.client.start()
         s.settle()
-        assert s.client.state is State.BACKOFF
+        before = s.client.state
+        assert before is State.BACKOFF
         s.client.reconnect()
         s.settle()
         assert s.client.state is State.READY
@@ -507,7 +508,8 @@ def test_callback_errors_are_reported_and_cost_nothing_else(inline: bool) -> Non
     logging.getLogger("allenhark_ws").propagate = False
     try:
         with Scripted(inline_callbacks=inline) as s:
-            reports, later = s.client.stream(CallbackError), []
+            reports = s.client.stream(CallbackError)
+            later: list[Event] = []
             errors = [SystemExit(3), KeyboardInterrupt(), ValueError("x")]
 
             def bad(event: PriceUpdate) -> None:
@@ -554,7 +556,7 @@ def test_a_raising_key_callable_is_retried() -> None:
         return str(answer)
 
     with Scripted(api_key=Secret(ask)) as s:
-        events = s.client.stream(Reconnecting, Connected)
+        events: Stream[Any] = s.client.stream(Reconnecting, Connected)
         s.client.start()
         s.run(30)
         first, second, third = (events.get(timeout=PATIENCE) for _ in range(3))

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def descriptors() -> int:
 
 def until(stream: Stream[Any], kind: type[Event]) -> list[Any]:
     """Events up to and including the first of a kind."""
-    events = []
+    events: list[Any] = []
     while not events or not isinstance(events[-1], kind):
         events.append(stream.get(timeout=PATIENCE))
     return events
@@ -92,6 +93,13 @@ def lose(sim: Simulator, number: int) -> int:
     code = (None, 1000, 1001, 1012, 4000)[number % 5]
     sim.close(code, "" if code is None else "bye")
     return code or 1005
+
+
+def await_return(sim: Simulator, client: Client, number: int) -> None:
+    """Wait until a client that has come back so many times notices its loss, let pongs go again, and wait for it."""
+    sim.wait_for(lambda: client.state is not State.READY or client.stats.reconnects > number)
+    sim.mute_pongs(on=False)
+    sim.wait_for(lambda: client.stats.reconnects > number)
 
 
 def check_losses(events: list[Any], codes: list[int]) -> None:
@@ -126,9 +134,7 @@ def test_fifty_losses_in_a_row(sim: Simulator) -> None:
             sim.publish(price("m", float(number)))
             client.flush()
             codes.append(lose(sim, number))
-            sim.wait_for(lambda number=number: client.state is not State.READY or client.stats.reconnects > number)
-            sim.mute_pongs(on=False)
-            sim.wait_for(lambda number=number: client.stats.reconnects > number)
+            await_return(sim, client, number)
         client.flush()
         sim.wait_for(lambda: (threading.active_count(), descriptors()) <= before)
     check_losses(called, codes)
@@ -212,7 +218,7 @@ def test_many_threads_edit_through_losses(sim: Simulator) -> None:
                 if n < 29:
                     kept.close()
 
-        threads = [run_aside(lambda mine=mine: edit(mine)) for mine in range(4)]
+        threads = [run_aside(partial(edit, mine)) for mine in range(4)]
         for _ in range(5):
             sim.reset()
             client.flush(PATIENCE)
@@ -239,7 +245,8 @@ def test_a_bad_callback_delays_nothing(sim: Simulator, how: str, silent_log: Non
         gate.wait(PATIENCE)
 
     with client_of(sim, heartbeat_interval=0.05) as client:
-        stream, reports = client.stream(Price("m")), client.stream(CallbackError, SlowCallback)
+        stream = client.stream(Price("m"))
+        reports: Stream[Any] = client.stream(CallbackError, SlowCallback)
         client.on(PriceUpdate, bad)
         client.flush()
         for n in range(20):
@@ -387,7 +394,7 @@ def test_full_callback_buffers(sim: Simulator, overflow: Any) -> None:
 
 def test_odd_messages_leave_the_connection_up(sim: Simulator) -> None:
     """One event each, in order, with the frame's bytes."""
-    frames = [
+    frames: list[str | bytes] = [
         "{",
         "[]",
         '{"a":1}',

@@ -278,7 +278,7 @@ def test_reconnect_when_ready_is_a_loss_like_any_other() -> None:
     bench.clock.advance(3.0)
     drop, disconnected, reconnecting = bench.reconnect()
     assert drop == Drop(1000)
-    cause = disconnected.cause  # type: ignore[union-attr]
+    cause = disconnected.cause
     assert isinstance(cause, ConnectionLost)
     assert cause.reason == "reconnect() was called"
     assert disconnected == Disconnected(1006, "", cause, 0.0)
