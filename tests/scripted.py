@@ -17,12 +17,13 @@ from allenhark_ws._aside import Waiter
 from allenhark_ws._transport import Batch
 from allenhark_ws.config import Settings
 from allenhark_ws.errors import ConnectionLost
-from allenhark_ws.testing import Simulator
 
 from .fakes import FakeClock, settings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from allenhark_ws.testing import Simulator
 
 PATIENCE = 20.0
 """Seconds after which a wait fails: far above what anything here takes."""

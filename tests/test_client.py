@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("websockets", reason="needs the extra testing")
+
+
 from allenhark_ws import (
     AuthenticationError,
     Backoff,

@@ -15,6 +15,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+
+pytest.importorskip("trustme", reason="needs the extra testing")
+
 import trustme
 from websocket._handshake import CookieJar
 

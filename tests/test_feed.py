@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("websockets", reason="needs the extra testing")
+
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 from allenhark_ws.testing._feed import Feed
 

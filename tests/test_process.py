@@ -19,6 +19,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
+pytest.importorskip("websockets", reason="needs the extra testing")
+
+
 import allenhark_ws
 from allenhark_ws import Closed, Event, Price, PriceUpdate, State, _process
 from allenhark_ws.testing import Simulator

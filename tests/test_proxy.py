@@ -11,6 +11,9 @@ import threading
 from typing import Any
 
 import pytest
+
+pytest.importorskip("trustme", reason="needs the extra testing")
+
 import trustme
 
 from allenhark_ws._proxy import Proxy, authority, choose_proxy

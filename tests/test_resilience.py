@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+for needed in ("websockets", "trustme"):
+    pytest.importorskip(needed, reason="needs the extra testing")
+
+
 from allenhark_ws import (
     AuthenticationError,
     Backoff,

@@ -14,6 +14,9 @@ from typing import Any
 import attrs
 import pytest
 
+pytest.importorskip("websockets", reason="needs the extra testing")
+
+
 from allenhark_ws import (
     Backoff,
     CallbackError,

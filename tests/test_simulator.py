@@ -21,6 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+for needed in ("websockets", "trustme"):
+    pytest.importorskip(needed, reason="needs the extra testing")
+
 from websocket import ABNF, WebSocket, WebSocketBadStatusException, create_connection
 
 from allenhark_ws.channels import Bot, Price, Transactions

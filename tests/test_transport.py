@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
+
+pytest.importorskip("trustme", reason="needs the extra testing")
+
 import trustme
 
 from allenhark_ws._aside import Interrupted

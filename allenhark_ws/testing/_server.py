@@ -34,7 +34,7 @@ try:
     from websockets.protocol import State
 except ImportError as error:
     raise ImportError(
-        'the simulator needs the package websockets, version 13 or later: pip install "allenhark-ws[testing]"',
+        'the simulator needs the package websockets, version 14 or later: pip install "allenhark-ws[testing]"',
         name="websockets",
     ) from error
 
