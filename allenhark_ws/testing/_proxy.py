@@ -141,7 +141,7 @@ class FaultProxy:
     @property
     def accepted(self) -> int:
         """How many connections were accepted, from the beginning."""
-        return self._record.accepted
+        return self._settled().accepted
 
     @property
     def connections(self) -> int:
@@ -152,12 +152,19 @@ class FaultProxy:
     @property
     def bytes_to_server(self) -> int:
         """How many bytes were handed on to the server, from the beginning."""
-        return self._record.tallies[0].sent
+        return self._settled().tallies[0].sent
 
     @property
     def bytes_to_client(self) -> int:
         """How many bytes were handed on to clients, from the beginning."""
-        return self._record.tallies[1].sent
+        return self._settled().tallies[1].sent
+
+    def _settled(self) -> Record:
+        """The counters, once the proxy's thread has done what it is at: what has arrived anywhere is counted."""
+        with self._lock:
+            if self._running is not None:
+                self._run(lambda _relay: None)
+        return self._record
 
     # -- slow ---------------------------------------------------------------------------------------------------------
 
