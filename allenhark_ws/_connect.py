@@ -255,8 +255,8 @@ def _start_tls(settings: Settings, opening: Opening, sock: socket.socket, target
         ConnectionFailed: anything else.
     """
     phase = f"TLS handshake with {authority(target.host, target.port)}"
-    context = settings.ssl_context or ssl.create_default_context()
     try:
+        context = settings.ssl_context or ssl.create_default_context()  # raises for an SSLKEYLOGFILE it cannot write
         _check_alive(sock)
         secured = context.wrap_socket(sock, server_hostname=target.server_name, do_handshake_on_connect=False)
         opening.sockets.append(secured)

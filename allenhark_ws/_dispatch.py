@@ -20,6 +20,7 @@ from attrs import define, field, frozen
 from ._counters import Counters
 from ._queue import Drained, EventQueue
 from ._router import Callback, Router
+from ._routes import identity
 from .events import CallbackError, Closed, Event, SlowCallback
 
 __all__ = ["SLOW", "CallbackThread", "InlineCallbacks"]
@@ -84,7 +85,7 @@ class _Runner:
     def _still_wanted(self, callback: Callback, event: Event, before: tuple[Callback, ...]) -> bool:
         """Whether the callbacks called before this one, or another thread, have left it registered."""
         now = self._callbacks_for(event)
-        return now is before or any(each is callback for each in now)
+        return now is before or any(identity(each) == identity(callback) for each in now)
 
     def _call(self, callback: Callback, event: Event) -> None:
         # No local of this frame may hold the router: the traceback of an error, kept by the user, keeps its frames.

@@ -30,6 +30,7 @@ MAX_HEAD: Final = 65_536
 
 _READ_SIZE: Final = 16_384
 _END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
+_SOURCE_LINE: Final = re.compile(r" \(_ssl\.c:\d+\)$")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: |$)")
 
 Address = tuple[socket.AddressFamily, tuple[object, ...]]
@@ -38,11 +39,14 @@ Address = tuple[socket.AddressFamily, tuple[object, ...]]
 
 def describe(error: OSError) -> str:
     """A foreign error in a few words, without its number, file or line."""
-    text = getattr(error, "reason", None) or error.strerror  # an SSLError's reason is its text without the frills
+    text = getattr(error, "reason", None)  # an SSLError's reason is its text without the frills
+    text = text or _SOURCE_LINE.sub("", error.strerror or "")
     if not text:
         return type(error).__name__
     words = str(text).replace("_", " ")
-    return words.lower() if words.isupper() else words[:1].lower() + words[1:]
+    if words.isupper():
+        return words.lower()
+    return words if words[:2].isupper() else words[:1].lower() + words[1:]
 
 
 def disown(sock: socket.socket) -> None:

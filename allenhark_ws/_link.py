@@ -56,6 +56,7 @@ class Link:
         ready_at: when the first pong came, or None before it.
         silence_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
         early: what the server said before the first pong, held back.
+        early_bytes: the frames of these together.
         on_wire: the channels the server was asked for on this connection.
         todo: what is to be sent, in order: channels to reconcile and flushes to ping for.
     """
@@ -67,6 +68,7 @@ class Link:
     ready_at: float | None = None
     silence_deadline: float | None = None
     early: list[ServerEvent | DataEvent] = field(factory=list)
+    early_bytes: int = 0
     on_wire: dict[Channel, None] = field(factory=dict)
     todo: dict[Channel | Hashable, None] = field(factory=dict)
     _wallets: dict[Transactions, None] = field(factory=dict)

@@ -33,7 +33,7 @@ from ._aside import Interrupted, Waiter, call_aside
 from ._codec import Codec, encode_auth, wire_type
 from ._counters import Counters
 from ._dispatch import CallbackThread, InlineCallbacks
-from ._process import enrol
+from ._process import enrol, is_exiting
 from ._queue import EventQueue, wait_slices
 from ._redact import Redactor
 from ._router import Router, dropping_report
@@ -119,9 +119,14 @@ class Transport(Protocol):
     def disown(self) -> None: ...
 
 
+def _is_ours(traceback: TracebackType) -> bool:
+    name = str(traceback.tb_frame.f_globals.get("__name__"))
+    return name.partition(".")[0] == __package__
+
+
 def _beyond_our_frames(traceback: TracebackType | None) -> TracebackType | None:
     """The part of a traceback that is the user's own code: our frames hold the loop and need not be seen."""
-    while traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith(__package__ or ""):
+    while traceback is not None and _is_ours(traceback):
         traceback = traceback.tb_next
     return traceback
 
@@ -230,15 +235,17 @@ class Loop:
             RuntimeError: no thread can be started; the loop has ended.
             OSError: there are no file descriptors left; the loop has ended.
         """
-        with self.changed:
-            if self.started:
-                return False
-            self.started = True
+        mine = False
         try:
+            with self.changed:
+                if self.started:
+                    return False
+                self.started = mine = True
             self._launch()
-        except (RuntimeError, OSError):
-            self.session.close()
-            self._finish()
+        except BaseException:  # Ctrl-C too: without the I/O thread nobody else would ever end the client
+            if mine and (self._thread is None or self._thread.ident is None):
+                self.session.close()
+                self._finish()
             raise
         return True
 
@@ -339,11 +346,13 @@ class Loop:
                 return False
             self.started = self.closing = True
         self._driver = threading.get_ident()
-        self.session.close()
-        self._obey()
-        self._finish()
-        self._driver = None
-        if self.callbacks is not None:
+        try:
+            self.session.close()
+            self._obey()
+        finally:
+            self._finish()
+            self._driver = None
+        if self.callbacks is not None and not is_exiting():
             with contextlib.suppress(RuntimeError):
                 self.callbacks.start()
         return True
@@ -379,8 +388,9 @@ class Loop:
         self._transport = self._candidate = self._watched = None
         if self._selector is not None:
             self._selector.close()
-        if self._wakeup is not None:
-            self._wakeup.close()
+        wakeup, self._wakeup = self._wakeup, None  # its lock may be held for ever here: no finalizer may wake any more
+        if wakeup is not None:
+            wakeup.close()
 
     # --- The thread
 
@@ -532,10 +542,10 @@ class Loop:
 
     def _take_in(self, messages: Sequence[bytes], now: Instant) -> None:
         """Decode; hand data to its consumers in one go, everything else through the session, in order."""
-        transport = self._transport
+        transport, wallet = self._transport, self.session.wallet
         ready: list[Event] = []
         for payload in messages:
-            event = self._codec.decode(payload, now.wall, self.session.wallet)
+            event = self._codec.decode(payload, now.wall, wallet)
             self._count(event, len(payload))
             if isinstance(event, DataEvent) and self.session.state is State.READY:
                 ready.append(event)

@@ -229,11 +229,16 @@ class EventQueue:
     # --- The producer's side
 
     def room(self) -> int:
-        """How many events fit without dropping, for a blocking queue; when none does, `on_room` will be called."""
-        with self._lock:
-            free = self.maxsize - len(self._buffer)
-            self._starving = free <= 0 and not self._finished
-            return self.maxsize if self._finished else free
+        """How many events fit without dropping, for a blocking queue; when none does, `on_room` will be called.
+
+        Without the lock, since the caller holds the router's: a finalizer that runs under this queue's may wait for
+        that.  The flag goes up before the look, so whoever takes an event after the look sees it.
+        """
+        self._starving = True
+        free = self.maxsize if self._finished else self.maxsize - len(self._buffer)
+        if free > 0:
+            self._starving = False
+        return free
 
     def put(self, events: Sequence[Event]) -> int:
         """Queue the events in order; how many were lost by it.

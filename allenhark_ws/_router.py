@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from ._counters import Counters
 from ._queue import EventQueue
@@ -104,11 +104,16 @@ class Router:
     _counters: Counters
     _sink: CallbackSink
     _edits: Edits
-    _callbacks: RouteTable[Callback] = field(factory=RouteTable, init=False)
-    _queues: RouteTable[EventQueue] = field(factory=RouteTable, init=False)
+    # One lock for all tables: a finalizer that edits them may run while any of them is being edited.
+    _lock: threading.RLock = field(factory=threading.RLock, init=False)
+    _callbacks: RouteTable[Callback] = field(
+        default=Factory(lambda self: RouteTable(self._lock), takes_self=True), init=False
+    )
+    _queues: RouteTable[EventQueue] = field(
+        default=Factory(lambda self: RouteTable(self._lock), takes_self=True), init=False
+    )
     _wanted: Wanted = field(factory=Wanted, init=False)
     _latest: dict[type[Event], dict[str, Any]] = field(factory=_no_events, init=False)
-    _lock: threading.RLock = field(factory=threading.RLock, init=False)
     _end: _End | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
 
@@ -218,6 +223,9 @@ class Router:
 
     def _sort(self, event: Event, into: _Batches, *, force: bool) -> bool:
         """Put the event into the batches of its consumers, and among the latest; False if it cannot go now."""
+        if self._closed:  # nothing comes after `Closed`, in the same batch either
+            into.done += 1
+            return True
         cls, key = type(event), event_key(event)
         last = cls is Closed
         if last and into.done:

@@ -18,7 +18,7 @@ from . import events
 from .channels import Bot, Channel, Price, Transactions
 from .events import BotUpdate, Event, PriceUpdate, TransactionConfirmed
 
-__all__ = ["Kind", "RouteTable", "check_kind", "event_key", "key_of"]
+__all__ = ["Kind", "RouteTable", "check_kind", "event_key", "identity", "key_of"]
 
 T = TypeVar("T")
 Kind = type[Event] | Channel
@@ -84,7 +84,7 @@ def key_of(channel: Channel) -> tuple[type[Event], str]:
 _METHODS: Final = (MethodType, BuiltinMethodType, MethodWrapperType)
 
 
-def _identity(target: object) -> Hashable:
+def identity(target: object) -> Hashable:
     """What makes two targets the same: being one object, or methods of one object.
 
     Each ``handler.method`` is a new object, equal to the others.  No other `==` is asked: it is the user's code, and
@@ -186,7 +186,7 @@ class RouteTable(Generic[T]):
         chosen = tuple(dict.fromkeys(kinds))
         with self._lock:
             self._numbers += 1
-            entry = _Entry(self._numbers, target, _identity(target))
+            entry = _Entry(self._numbers, target, identity(target))
             self._registered[token] = (chosen, entry)
             for route, key in self._places(chosen):
                 route.insert(key, entry)
@@ -215,9 +215,9 @@ class RouteTable(Generic[T]):
 
     def tokens_of(self, target: T) -> list[Hashable]:
         """The tokens under which a target is registered."""
-        identity = _identity(target)
+        wanted = identity(target)
         with self._lock:
-            return [token for token, (_, entry) in self._registered.items() if entry.identity == identity]
+            return [token for token, (_, entry) in self._registered.items() if entry.identity == wanted]
 
     def targets(self) -> list[T]:
         """All registered targets."""

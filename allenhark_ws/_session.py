@@ -59,6 +59,9 @@ _MAX_REJECTIONS: Final = 100
 _MAX_EARLY: Final = 1000
 """Messages held back until the first pong; with one more, all are told at once, though not in their place."""
 
+_MAX_EARLY_BYTES: Final = 1_048_576
+"""Bytes of their frames held back; likewise."""
+
 
 @frozen
 class Open:
@@ -312,15 +315,17 @@ class Session:
 
     def _hear_early(self, link: Link, event: ServerEvent | DataEvent, now: Instant) -> None:
         link.early.append(event)
+        link.early_bytes += len(event.raw or b"")
         failure = of_early_message(event)
         if failure is not None:
             self._attempt_failed(failure, now, Drop(1000))
-        elif len(link.early) > _MAX_EARLY:
+        elif len(link.early) > _MAX_EARLY or link.early_bytes > _MAX_EARLY_BYTES:
             self._tell_early(link)
 
     def _tell_early(self, link: Link) -> None:
         self._outputs += link.early
         link.early.clear()
+        link.early_bytes = 0
 
     def _become_ready(self, link: Link, rtt: float, now: Instant) -> None:
         self._move(State.READY)
@@ -508,9 +513,9 @@ class Session:
         self._outputs.append(Reconnecting(self._retry.attempt, delay, cause))
 
     def _end(self, error: AllenHarkError | None) -> None:
+        self.error = error  # before the state, which other threads look at first
         self._move(State.CLOSED)
         self._retry_at = None
-        self.error = error
         self._outputs.append(Closed(error))
 
     def _leave(self, drop: Drop | None) -> None:

@@ -25,7 +25,7 @@ from ._connect import open_connection
 from ._frames import MAX_PONGS, NO_STATUS, CloseReceived, FrameReader, Violation
 from ._guard import Opening, describe, disown
 from .config import Settings
-from .errors import AllenHarkError, ConnectionLost
+from .errors import AllenHarkError, ConnectionFailed, ConnectionLost
 
 __all__ = ["Batch", "Transport"]
 
@@ -107,6 +107,7 @@ class Transport:
         self._early = b""  # received, not yet parsed
         self._out = bytearray()  # frames to send
         self._send_deadline: float | None = None
+        self._due = 0  # bytes of `_out` that must have gone by then
         self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # the pings to answer once `_out` has gone
         self._close_sent = False
         self._broken: ConnectionLost | None = None  # reported once everything readable was read
@@ -137,6 +138,9 @@ class Transport:
             self._open = True
         except AllenHarkError as error:
             raise _without_frames(error) from error.__cause__
+        except OSError as error:  # setsockopt on a socket that was reset meanwhile (macOS), for one
+            failure = ConnectionFailed(f"opening the connection: {describe(error)}")
+            raise _without_frames(failure) from error.with_traceback(None)
         finally:
             self._opening = None
 
@@ -175,7 +179,7 @@ class Transport:
 
     @property
     def send_deadline(self) -> float | None:
-        """When what is queued must have gone: `Settings.send_timeout` after the queue was last empty; None if it is."""
+        """When what was queued must have gone, with `Settings.send_timeout` for each queueful; None when nothing is."""
         return self._send_deadline
 
     # -- sending ------------------------------------------------------------------------------------------------------
@@ -205,8 +209,9 @@ class Transport:
                 self._break(_lost("sending failed", error))
                 return
             del self._out[:sent]
-        if not self._out:
-            self._send_deadline = None
+            self._due -= sent
+            if self._due <= 0:
+                self._expect_progress()
 
     def expire(self) -> None:
         """Give the connection up as broken, since `send_deadline` passed; told by `receive`."""
@@ -217,9 +222,14 @@ class Transport:
     def _queue(self, payload: bytes, opcode: int) -> None:
         if not self._open or self._broken is not None or self._close_sent:
             return
-        if not self._out:
-            self._send_deadline = self._clock() + self._settings.send_timeout
         self._out += ABNF.create_frame(payload, opcode).format()
+        if self._send_deadline is None:
+            self._expect_progress()
+
+    def _expect_progress(self) -> None:
+        """All that is queued now must go within `Settings.send_timeout`; what comes later gets its time after that."""
+        self._due = len(self._out)
+        self._send_deadline = self._clock() + self._settings.send_timeout if self._due else None
 
     def _refill(self) -> bool:
         """Whether there is something to write.
@@ -310,7 +320,7 @@ class Transport:
         return self._finish_closed(end) if isinstance(end, CloseReceived) else self._finish_violated(end)
 
     def _finish_broken(self) -> ConnectionLost:
-        lost = self._broken or ConnectionLost("the server closed the TCP connection without a close frame")
+        lost = self._broken or ConnectionLost("the TCP connection ended without a close frame")
         self._release()
         return lost
 

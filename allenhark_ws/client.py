@@ -48,8 +48,8 @@ _CLOSE_TIMEOUT: Final = 5.0
 _INTERRUPTED: Final = 0.5
 """Seconds that an orderly close may take after Ctrl-C: the user wants out within a second."""
 
-_LONGEST_WAIT: Final = 100_000_000.0
-"""Seconds, three years: what a lock can wait for is limited (`threading.TIMEOUT_MAX`)."""
+_LONGEST_WAIT: Final = 4_000_000.0
+"""Seconds, six weeks: what a lock can wait for is limited (`threading.TIMEOUT_MAX`, least on Windows)."""
 
 _numbers = itertools.count(1)
 
@@ -468,9 +468,11 @@ class Client:
         events = EventQueue(self._stream_name(kinds), maxsize, overflow, on_room=loop.wake, on_recovered=loop.recovered)
         self._check_open()
         holder = object()
+        # Made first: should anything stop this half-way, collecting it lets go of the rest.
+        stream: Stream[Any] = Stream(self, events, holder, loop.release_orphan)
         self._router.add_queue(holder, chosen, events)
         self._router.hold(holder, named)
-        return Stream(self, events, holder, loop.release_orphan)
+        return stream
 
     def _stream_name(self, kinds: tuple[Kind, ...]) -> str:
         told = ", ".join(kind.__name__ if isinstance(kind, type) else repr(kind) for kind in kinds[:3])

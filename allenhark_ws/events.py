@@ -203,7 +203,8 @@ class TransactionConfirmed(DataEvent):
         status: ``"confirmed"`` on the vendor's page; others may exist.
         slot: the Solana slot.
         channel: `Transactions` of the wallet when the message names it or just one wallet is subscribed, else None,
-            since the documented message does not say whose transaction it is.
+            since the documented message does not say whose transaction it is.  What was on its way while a wallet was
+            unsubscribed cannot be told apart: with one wallet left, it is taken for that one's.
     """
 
     signature: str

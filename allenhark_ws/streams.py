@@ -171,12 +171,13 @@ class Stream(Generic[E]):
 
         In a forked child it does nothing: the stream is the parent's.
         """
-        if self._finalizer.detach() is None:
+        if not self._finalizer.alive:
             return
         with contextlib.suppress(ClientClosed):
             self._client._check_process()
             self._events.finish()
             self._client._release(self._holder)
+        self._finalizer.detach()  # last: a close that Ctrl-C cut short can be made again
 
     def __enter__(self) -> Self:
         return self

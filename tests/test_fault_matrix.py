@@ -31,7 +31,7 @@ from allenhark_ws.testing import FaultProxy
 from .soak.rig import PATIENCE, Resources, Rig
 
 SILENCE: Final = r"^nothing arrived within 1 s after a ping"
-FIN: Final = r"^the server closed the TCP connection without a close frame"
+FIN: Final = r"^the TCP connection ended without a close frame"
 RST: Final = r"connection reset by peer|broken pipe"
 TLS_RST: Final = f"{RST}|{FIN}|(?i:eof occurred in violation of protocol)"
 """Up to CPython 3.12, SSLSocket reports a reset as the end of the stream (measured with OpenSSL 3.0)."""

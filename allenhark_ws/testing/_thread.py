@@ -41,7 +41,7 @@ class LoopThread:
             if future.done():
                 raise
             future.cancel()
-        raise RuntimeError(f"the simulator's thread did not answer within {timeout:g} s; stop() it and start a new one")
+        raise RuntimeError(f"the background thread did not answer within {timeout:g} s; stop() it and start a new one")
 
     def stop(self, timeout: float) -> None:
         """End the loop and the thread, cancelling what still runs; wait for it at most this many seconds."""
