@@ -573,6 +573,17 @@ def test_early_messages_fill_no_memory() -> None:
     assert outputs[1] == events[1001]
 
 
+def test_large_early_messages_fill_no_memory() -> None:
+    """A mebibyte is held; with one byte more all are told, and counting begins anew."""
+    bench = Bench().early()
+    half = off_the_wire(b'{"type":"news"}'.ljust(524_288))
+    more = off_the_wire(b'{"type":"news"}')
+    assert [bench.hear(event) for event in (half, half)] == [[], []]
+    assert bench.hear(more) == [half, half, more]
+    assert bench.hear(half) == []
+
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -1350,3 +1361,13 @@ def test_a_whole_life() -> None:
         *("Disconnected", "Reconnecting", "Reconnecting", "Connected", "Gap", "Pong"),
         "Closed",
     ]
+
+
+def test_a_late_tick_notices_silence_too() -> None:
+    """The loop may be late, after a suspend for example: past its deadline a mute connection is as dead as at it."""
+    bench = in_state("ready")
+    assert bench.after(30.0) == [PING]
+    bench.session.heard(bench.now)
+    assert bench.after(30.0) == [PING]
+    lost = only(Disconnected, bench.after(10.001))
+    assert lost.cause.reason == "nothing arrived within 10 s after a ping"
