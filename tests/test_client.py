@@ -516,6 +516,45 @@ def test_start_when_there_are_no_descriptors_left(monkeypatch: pytest.MonkeyPatc
         assert s.client.state is State.CLOSED
 
 
+def interrupting(name: str, *, started: bool) -> Callable[[threading.Thread], None]:
+    """`threading.Thread.start`, with Ctrl-C just before or after the thread of this name is started."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        named = thread.name.startswith(name)
+        if started or not named:
+            start(thread)
+        if named:
+            raise KeyboardInterrupt
+
+    return interrupted
+
+
+@pytest.mark.parametrize(
+    ("name", "started"), [("allenhark-callbacks", False), ("allenhark-callbacks", True), ("allenhark-io", False)]
+)
+def test_ctrl_c_before_the_background_thread_runs(monkeypatch: pytest.MonkeyPatch, name: str, *, started: bool) -> None:
+    """The client ends, since nothing runs that could end it later."""
+    with Scripted() as s:
+        stream = s.client.stream(LifecycleEvent)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupting(name, started=started))
+            assert isinstance(outcome(s.client.start), KeyboardInterrupt)
+        assert s.client.state is State.CLOSED
+        assert list(stream) == [Closed(None)]
+        s.client.close()
+        assert threads_of(s.client) == []
+
+
+def test_ctrl_c_when_the_background_thread_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client goes on, and can be closed like any other."""
+    with Scripted() as s:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupting("allenhark-io", started=True))
+            assert isinstance(outcome(s.client.start), KeyboardInterrupt)
+        assert s.ready().client.state is State.READY
+
+
 # --- run_forever
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -350,6 +351,15 @@ def test_a_context_that_cannot_be_used() -> None:
     for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), Picky(ssl.PROTOCOL_TLS_CLIENT)):
         with peer(lambda conn: None) as server, pytest.raises(ConnectionFailed, match="TLS handshake with"):
             connect(f"wss://127.0.0.1:{server.port}/", ssl_context=context)
+
+
+def test_a_key_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The standard library opens SSLKEYLOGFILE for every default context; its error is a failed attempt, not a bug."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "missing" / "keys"))
+    with peer(lambda conn: None) as server:
+        error = failure(f"wss://127.0.0.1:{server.port}/", ssl_context=None)
+    assert error.reason == f"TLS handshake with 127.0.0.1:{server.port}: no such file or directory"
+    assert isinstance(error.__cause__, FileNotFoundError)
 
 
 def test_a_context_that_gives_no_tls() -> None:

@@ -19,7 +19,7 @@ from allenhark_ws._counters import Counters
 from allenhark_ws._dispatch import SLOW, CallbackThread, InlineCallbacks
 from allenhark_ws._queue import EventQueue
 from allenhark_ws._router import Router
-from allenhark_ws.channels import Channel
+from allenhark_ws.channels import Channel, Price
 from allenhark_ws.errors import SlowConsumer
 from allenhark_ws.events import CallbackError, Closed, DataEvent, Event, Pong, PriceUpdate, ServerEvent, SlowCallback
 
@@ -176,6 +176,25 @@ def test_callback_removed_by_another_is_not_called(bench: Bench) -> None:
     bench.deliver(price("a"))
     bench.end()
     assert calls == ["remover", "last"]
+
+
+def test_method_registered_twice_loses_one_registration(bench: Bench) -> None:
+    """Each mention of a method is a new object; the other registration holds, until it goes as well."""
+
+    class Handler:
+        def __init__(self) -> None:
+            self.seen: list[Event] = []
+
+        def handle(self, event: Event) -> None:
+            self.seen.append(event)
+
+    handler, tokens = Handler(), [1, 2]
+    bench.on(PriceUpdate, lambda _: bench.router.remove_callback(tokens.pop(0)))
+    bench.router.add_callback(1, [PriceUpdate], handler.handle)
+    bench.router.add_callback(2, [Price("a"), Price("b")], handler.handle)
+    bench.deliver(price("a"), price("b"))
+    bench.end()
+    assert handler.seen == [price("a")]
 
 
 def test_callback_removed_by_itself(bench: Bench) -> None:

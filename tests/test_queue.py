@@ -226,6 +226,32 @@ def test_block_overfull_has_no_room_until_below_the_limit() -> None:
     assert calls == [0]
 
 
+def test_room_is_told_while_another_thread_has_the_lock() -> None:
+    """The producer asks under a lock that the holder, in a finalizer, may be waiting for."""
+    queue = EventQueue("q", 2, "block")
+    queue.put([bot(1)])
+    rooms: list[int] = []
+    with queue._lock, running(lambda: rooms.append(queue.room())):
+        pass
+    assert rooms == [1]
+
+
+def test_room_that_comes_just_after_the_look() -> None:
+    """The producer that found none is told of it, although nothing kept the consumer out meanwhile."""
+    calls: list[None] = []
+    queue = EventQueue("q", 2, "block", on_room=lambda: calls.append(None))
+    queue.put([bot(1), bot(2)])
+
+    class Taking(int):
+        def __sub__(self, length: int) -> int:
+            queue.take()
+            return int(self) - length
+
+    queue.maxsize = Taking(2)
+    assert queue.room() == 0
+    assert calls == [None]
+
+
 def test_block_finished_has_room_for_nothing() -> None:
     """A finished queue holds nobody up: it says that it has room, and takes nothing."""
     calls: list[None] = []

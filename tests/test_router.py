@@ -264,6 +264,18 @@ def test_closed_is_delivered_alone_and_last(bench: Bench) -> None:
     assert drain(queue) == [price("a"), EventsDropped(1, "other"), Closed()]
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_follows_closed_in_its_batch(bench: Bench, *, force: bool) -> None:
+    """What was held back together with it is done with, and nobody gets it; what came before it all get."""
+    bench.router.add_callback("c", [Event], ignore)
+    everything, lifecycle = bench.queue(Event, name="everything"), bench.queue(LifecycleEvent, name="lifecycle")
+    batch: list[Event] = [price("a"), Closed(), price("b"), EventsDropped(1, "other"), Closed()]
+    assert bench.router.deliver(batch, force=force) == Delivery(1, [], None)
+    assert bench.router.deliver(batch[1:], force=force) == Delivery(4, [], None)
+    assert drain(everything) == bench.sink.events == [price("a"), Closed()]
+    assert drain(lifecycle) == [Closed()]
+
+
 def test_no_report_follows_closed(bench: Bench) -> None:
     """Even when `Closed` itself pushes an event out."""
     queue = bench.queue(Event, maxsize=1)
@@ -397,6 +409,40 @@ def test_latest_is_kept_for_wanted_channels_only(bench: Bench) -> None:
 
 
 # --- Holding
+
+
+class Probe:
+    """A token; while a table looks it up, it lets another thread try the lock and then edits, as a finalizer may."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self.free: list[bool] = []
+
+    def __hash__(self) -> int:
+        other = threading.Thread(target=self._try, daemon=True)
+        other.start()
+        other.join(10.0)
+        self.router.remove_callback("gone")
+        self.router.release("gone")
+        return 1
+
+    def _try(self) -> None:
+        free = self.router._lock.acquire(blocking=False)
+        self.free.append(free)
+        if free:
+            self.router._lock.release()
+
+
+def test_an_edit_within_an_edit_has_all_locks_already(bench: Bench) -> None:
+    """A finalizer that runs inside one table and edits the others must not wait for a thread that waits for it."""
+    router = bench.router
+    probe = Probe(router)
+    router.add_callback(probe, [PriceUpdate], ignore)
+    router.add_queue(probe, [PriceUpdate], EventQueue("q", 1, "block"))
+    router.remove_callback(probe)
+    router.release(probe)
+    assert probe.free
+    assert not any(probe.free)
 
 
 def test_router_is_held_by_nobody_it_knows() -> None:

@@ -210,6 +210,26 @@ def test_close_releases_once(bench: Bench) -> None:
     assert bench.orphans == []
 
 
+@pytest.mark.parametrize("step", ["_check_process", "_release"])
+def test_close_cut_short_can_be_made_again(bench: Bench, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C half-way leaves a stream that lets go of everything when it is closed once more, or forgotten."""
+
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    forgotten = Bench()
+    with monkeypatch.context() as patch:
+        patch.setattr(Owner, step, interrupt)
+        for stream in (bench.stream, forgotten.stream):
+            with pytest.raises(KeyboardInterrupt):
+                stream.close()
+    bench.stream.close()
+    bench.stream = forgotten.stream = stream = None  # type: ignore[assignment]
+    gc.collect()
+    assert (bench.owner.released, bench.orphans) == (["holder"], [])
+    assert (forgotten.owner.released, forgotten.orphans) == ([], ["holder"])
+
+
 def test_forgotten_stream_releases_its_channels(bench: Bench) -> None:
     """At once, without the collector; its client is not asked, for it may be gone as well."""
     gc.disable()

@@ -559,9 +559,11 @@ def unmask(sent: bytes) -> bytes:
     return bytes(byte ^ sent[2 + i % 4] for i, byte in enumerate(sent[6:]))
 
 
-def scripted(*, recv: tuple[Any, ...] = (), send: tuple[Any, ...] = ()) -> tuple[Transport, ScriptedSocket]:
+def scripted(
+    *, recv: tuple[Any, ...] = (), send: tuple[Any, ...] = (), clock: Callable[[], float] = time.monotonic
+) -> tuple[Transport, ScriptedSocket]:
     """A transport that is open on a scripted socket."""
-    transport, sock = Transport(settings()), ScriptedSocket(list(recv), list(send))
+    transport, sock = Transport(settings(), clock=clock), ScriptedSocket(list(recv), list(send))
     transport._sock, transport._open = cast("socket.socket", sock), True
     return transport, sock
 
@@ -614,6 +616,39 @@ def test_a_reset_with_nothing_behind_it(second: Any) -> None:
     end = transport.receive().end
     assert end is not None
     assert end.reason == "the connection broke: connection reset by peer"
+
+
+# -- progress of sending ----------------------------------------------------------------------------------------------
+
+FULL = BlockingIOError()
+
+
+def test_a_queue_that_never_empties_is_not_late_while_it_moves() -> None:
+    """Whenever all that was queued has gone, what was queued behind it gets the whole send timeout."""
+    clock = Clock()
+    transport, _ = scripted(send=(FULL, *(10, FULL) * 5), clock=clock)
+    transport.send(b"four")
+    assert transport.backlog == 10
+    for _ in range(5):
+        clock.now += 9
+        transport.send(b"four")
+        assert (transport.backlog, transport.send_deadline) == (10, clock.now + 10)
+
+
+def test_a_queue_that_does_not_move_is_late() -> None:
+    """Neither more to send nor a few bytes gone gain time: all that was queued has to go."""
+    clock = Clock()
+    transport, _ = scripted(send=(FULL, FULL, 9, FULL, 1, FULL, 20), clock=clock)
+    transport.send(b"four")
+    due = clock.now + 10
+    for backlog in (20, 21):
+        clock.now += 4
+        transport.send(b"four")
+        assert (transport.backlog, transport.send_deadline) == (backlog, due)
+    transport.write()
+    assert (transport.backlog, transport.send_deadline) == (20, clock.now + 10)
+    transport.write()
+    assert (transport.backlog, transport.send_deadline) == (0, None)
 
 
 # -- our own close ----------------------------------------------------------------------------------------------------
