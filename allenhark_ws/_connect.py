@@ -43,6 +43,7 @@ _PORTS: Final = {"wss": 443, "ws": 80}
 _SECONDS: Final = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]*)?")
 _SWITCHING_PROTOCOLS: Final = 101
 _AUTHENTICATION: Final = frozenset({401, 403})
+_ASKS_TO_WAIT: Final = frozenset({429, 503})
 _UNREQUESTED: Final = ("sec-websocket-extensions", "sec-websocket-protocol")
 
 
@@ -322,7 +323,7 @@ def _check_answer(head: Head, phase: str) -> None:
     if head.status in _AUTHENTICATION:
         raise AuthenticationError(f"HTTP {head.status} on the WebSocket upgrade", head.status)
     if head.status != _SWITCHING_PROTOCOLS:
-        retry_after = parse_retry_after(head.headers)
+        retry_after = parse_retry_after(head.headers) if head.status in _ASKS_TO_WAIT else None
         raise HandshakeRejected(head.status, cast("Any", head.headers), retry_after=retry_after)
     for name in _UNREQUESTED:
         if name in head.headers:

@@ -24,6 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
 
@@ -119,16 +120,11 @@ class Transport(Protocol):
     def disown(self) -> None: ...
 
 
-def _is_ours(traceback: TracebackType) -> bool:
-    name = str(traceback.tb_frame.f_globals.get("__name__"))
-    return name.partition(".")[0] == __package__
-
-
-def _beyond_our_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that is the user's own code: our frames hold the loop and need not be seen."""
-    while traceback is not None and _is_ours(traceback):
+def _place(traceback: TracebackType | None) -> str:
+    """Where an exception was raised, for a text: the file's name and the line."""
+    while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback
+    return "" if traceback is None else f" in {Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
 
 
 TransportFactory = Callable[[Settings, Callable[[str], str]], Transport]
@@ -657,16 +653,16 @@ class Loop:
             ConnectionFailed: the callable raised, or took longer than `connect_timeout`.
             ConfigurationError: it gave no key.
         """
-        key, failed = self._settings.api_key, None
+        key, problem = self._settings.api_key, None
         if key.is_callable:
             try:
                 key = self._call_for_key(key)
             except (ConfigurationError, Interrupted):
                 raise
             except BaseException as error:  # noqa: BLE001 - the user's function may raise anything
-                failed = error.with_traceback(_beyond_our_frames(error.__traceback__))
-        if failed is not None:
-            raise ConnectionFailed(f"the api_key callable failed: {type(failed).__name__}") from failed
+                problem = f"{type(error).__name__}{_place(error.__traceback__)}"
+        if problem is not None:  # not chained: the text of such an error may hold the key, which only its author knows
+            raise ConnectionFailed(f"the api_key callable failed: {problem}")
         self._redactor.learn(key)
         return key
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Final
 from urllib.parse import quote, quote_plus
@@ -20,6 +21,12 @@ __all__ = ["Redactor"]
 
 _REMEMBERED: Final = 8
 """Keys remembered at a time: with rotating keys a late echo can name one that was used a while ago."""
+
+
+_LONG: Final = 8
+"""Characters from which a key is redacted inside a word too: no word holds it by chance."""
+
+_MASK: Final = "[redacted]"
 
 
 def _json_text(text: str) -> str:
@@ -68,6 +75,13 @@ def _spellings(secret: Secret) -> Iterator[Secret]:
             yield spelling
 
 
+def _take_out(spelling: Secret, text: str) -> str:
+    """The text without this spelling; a short one only where it stands alone, or "k" would make "un[redacted]nown"."""
+    if len(spelling.reveal()) >= _LONG:
+        return text.replace(spelling.reveal(), _MASK)
+    return re.sub(rf"(?<!\w){re.escape(spelling.reveal())}(?!\w)", _MASK, text)
+
+
 @define(eq=False, repr=False)
 class Redactor:
     """Replaces every key it has learnt, also as JSON, HTML or a URL would spell it, by ``[redacted]``."""
@@ -86,5 +100,5 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """The text without keys."""
         for spelling in self._longest_first:
-            text = text.replace(spelling.reveal(), "[redacted]")
+            text = _take_out(spelling, text)
         return text

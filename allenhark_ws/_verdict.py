@@ -24,16 +24,19 @@ _NEGATIVE: Final = frozenset({"error", "failed", "failure", "denied", "unauthori
 
 _TROUBLE: Final = re.compile(
     r"""rate.?limit | too.?many | throttl | quota | slow.?down | overload | capacity | busy | unavailable | maintenance
-    | internal.?(server.?)?error | server.?error | bad.?gateway | time(d.)?.?out | temporar | try.?again.?(later|in\b)
+    | internal.?(server.?)?(error|failure) | server.?(error|failure) | bad.?gateway | restart | shut(ting)?.?down
+    | \b(server|service)\b.{0,12}\b(down|fail) | \b(database|upstream|backend)\b | \bcode\sinternal\b
+    | time(d.)?.?out | temporar | try.?again.?(later|in\b)
     | (limit|max(imum)?)\b.{0,24}\b(connection|session)s?\b | \b(connection|session)s?\b.{0,24}\b(limit|exceed)
     | limit.{0,16}(exceed|reached) | exceed.{0,24}limit
-    | \b(http|status|code|error)\W{0,3}(429|50[0234]|1013)\b""",
+    | \b(http|status|code|error)\W{0,3}(429|5\d\d|101[1-4])\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 _KEY: Final = re.compile(
     r"""(api|access|auth)[\s-]*key | authenticat | \bauth(\b|error|fail) | \bunauthori[sz]ed | credential
     | (?<!public[\s-])\bkey\s+((is|was|has)\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)
     | (invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s-]*key\b
+    | \bkey\s+(is\s+|was\s+)?not\s+(valid|found|known|recogni[sz]ed|accepted)
     | \bcode\s(401|3000|4001|4401)\b""",
     re.IGNORECASE | re.VERBOSE,
 )

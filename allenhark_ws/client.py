@@ -13,11 +13,12 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Mapping
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from ._codec import Codec
 from ._counters import Counters
+from ._frozen import FrozenMapping
 from ._loop import Clock, FlushTicket, Loop, Transport, TransportFactory
 from ._process import is_exiting
 from ._queue import EventQueue
@@ -27,7 +28,7 @@ from ._routes import Kind, check_kind
 from ._session import Session
 from .channels import Bot, Channel, Price, Transactions
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
-from .errors import AllenHarkError, ClientClosed, ConnectTimeout, FlushTimeout, RequestRejected
+from .errors import AllenHarkError, ClientClosed, ConnectionFailed, ConnectTimeout, FlushTimeout, RequestRejected
 from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
 from .state import State
 from .stats import Stats
@@ -271,8 +272,9 @@ class Client:
 
     def _give_up(self, patience: float) -> None:
         """End the client with `ConnectTimeout`, or with the terminal error that came first."""
-        last = self._loop.session.last_failure
-        reason = "the first attempt is still under way" if last is None else getattr(last, "reason", str(last))
+        under_way = ConnectionFailed("the first attempt was still under way")
+        last = self._loop.session.last_failure or under_way
+        reason = getattr(last, "reason", str(last))
         error = ConnectTimeout(reason, attempts=self._counters.attempts or None, timeout=patience)
         error.__cause__ = last
         deadline = time.monotonic() + _INTERRUPTED
@@ -390,7 +392,8 @@ class Client:
         A callback registered for several kinds that an event matches is called once for it.
 
         Args:
-            kind: an event class, which matches its children too, or a channel, which this does not subscribe.
+            kind: an event class, which matches its children too, or a channel, which this does not subscribe and which
+                matches its data events (a `ServerError` about it comes to those who ask for server events).
             callback: called with the event, on the callback thread.
 
         Returns:
@@ -501,6 +504,8 @@ class Client:
     def latest(self, channel: Channel) -> DataEvent | None:
         """The last event of a wanted channel, or None when there was none; works without any consumer.
 
+        Only wanted channels are remembered, from when they are until they are no more: memory stays bounded.
+
         Raises:
             TypeError: not a channel.
             ClientClosed: this process was forked from the client's.
@@ -570,7 +575,7 @@ class Client:
             messages_received=counters.messages_received,
             bytes_received=counters.bytes_received,
             messages_sent=counters.messages_sent,
-            received_by_type=MappingProxyType(dict(counters.received_by_type)),
+            received_by_type=FrozenMapping(counters.received_by_type.copy()),
             invalid=counters.invalid,
             unknown=counters.unknown,
             dropped=counters.dropped,

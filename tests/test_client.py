@@ -47,6 +47,7 @@ from allenhark_ws import (
     Subscription,
     Transactions,
     UnknownMessage,
+    _process,
 )
 from allenhark_ws.testing import Simulator
 
@@ -278,11 +279,11 @@ def test_connect_timeout_closes_the_client_and_tells_the_last_failure(sim: Simul
 
 
 def test_connect_timeout_during_the_first_attempt(mute_port: int) -> None:
-    """Without any failure yet there is no cause, and the text says so."""
+    """Without any failure yet the cause and the text say so."""
     client = Client("k", url=f"ws://127.0.0.1:{mute_port}/")
     with pytest.raises(ConnectTimeout, match="under way") as caught:
         client.connect(0.05)
-    assert caught.value.__cause__ is None
+    assert isinstance(caught.value.__cause__, ConnectionFailed)
     assert client.state is State.CLOSED
 
 
@@ -555,6 +556,18 @@ def test_ctrl_c_when_the_background_thread_runs(monkeypatch: pytest.MonkeyPatch)
         assert s.ready().client.state is State.READY
 
 
+def test_closing_an_unstarted_client_at_exit_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that is exiting can start none; streams end as ever."""
+    with Scripted() as s:
+        called: list[Event] = []
+        s.client.on(Closed, called.append)
+        stream = s.client.stream(LifecycleEvent)
+        monkeypatch.setattr(_process, "_exiting", [True])
+        s.client.close()
+        assert list(stream) == [Closed(None)]
+        assert called == []
+
+
 # --- run_forever
 
 
@@ -684,7 +697,7 @@ def test_on_matches_base_classes_and_channels_and_subscribes_nothing(sim: Simula
         client.subscribe(Price("m"), Price("n"))
         client.flush()
         sim.publish(price("m"))
-        client.flush()
+        sim.wait_for(lambda: "one m" in got)
         client.off(one)
         sim.publish(price("n"))
         client.flush()
@@ -743,8 +756,8 @@ def test_flush_waits_for_ready_over_a_reconnect(sim: Simulator) -> None:
         results: list[object] = []
         thread = run_aside(lambda: results.append(outcome(lambda: client.flush(PATIENCE))))
         sim.wait_for(lambda: [m["type"] for m in sim.received].count("ping") == 2)
-        sim.mute_pongs(on=False)
         sim.reset()
+        sim.mute_pongs(on=False)
         thread.join(PATIENCE)
         assert isinstance(results[0], float)
         assert client.stats.reconnects == 1

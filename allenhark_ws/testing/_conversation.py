@@ -63,6 +63,11 @@ class Manners:
         return None if api_key in self.api_keys else error_message("invalid API key", None)
 
 
+def pong(now: datetime) -> dict[str, Any]:
+    """The answer to a ping."""
+    return {"type": "pong", "timestamp": iso(now)}
+
+
 @frozen
 class Heard:
     """What came of one frame.
@@ -91,12 +96,14 @@ class Conversation:
         authenticated: whether its key was accepted.
         subscriptions: the channels it is subscribed to.
         messages: every object it sent, oldest first.
+        withheld: pings that came while pongs were muted.
     """
 
     number: int
     authenticated: bool = False
     subscriptions: set[Channel] = field(factory=set)
     messages: list[dict[str, Any]] = field(factory=list)
+    withheld: int = 0
 
     def hear(self, frame: str | bytes, manners: Manners, now: datetime) -> Heard:
         """Take one message of the client's.
@@ -123,9 +130,19 @@ class Conversation:
         if kind == "auth":
             return self._authenticate(message["apiKey"], manners)
         if kind == "ping":
-            return {"type": "pong", "timestamp": iso(now)} if self.authenticated and manners.pongs else None
+            return self._answer_ping(manners, now)
         self._edit(kind, _channel_of(message))
         return None
+
+    def _answer_ping(self, manners: Manners, now: datetime) -> dict[str, Any] | None:
+        if self.authenticated and not manners.pongs:
+            self.withheld += 1
+        return pong(now) if self.authenticated and manners.pongs else None
+
+    def answer_withheld(self, now: datetime) -> list[dict[str, Any]]:
+        """The pongs that were held back, each told once."""
+        count, self.withheld = self.withheld, 0
+        return [pong(now)] * count
 
     def _authenticate(self, api_key: str, manners: Manners) -> dict[str, Any] | None:
         if self.authenticated:

@@ -69,9 +69,9 @@ _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 """SO_LINGER on, 0 seconds: closing sends RST instead of FIN, on POSIX and in Windows' layout."""
 
 # Clients that vanish in mid-handshake are our business here, not news for the user's console.
-_log = logging.getLogger("allenhark_ws.testing.websockets")
+# Outside the hierarchy of loggers, since it would log every message, auth included.
+_log = logging.Logger("allenhark_ws.testing")  # noqa: LOG001 - on purpose
 _log.addHandler(logging.NullHandler())
-_log.propagate = False
 
 
 class Listener(socket.socket):
@@ -286,8 +286,11 @@ class Server:
                 peer.flush()
 
     async def mute_pongs(self, on: bool) -> None:
-        """Answer no pings, or answer them again."""
+        """Answer no pings, or answer them again, those that waited first."""
         self._manners.pongs = not on
+        for peer in () if on else self._peers.values():
+            for answer in peer.conversation.answer_withheld(datetime.now(timezone.utc)):
+                peer.send(to_json(answer), self._delay)
 
     async def reject_auth(self, refusal: dict[str, Any] | None) -> None:
         """Answer every auth with this error, or go by the key again."""

@@ -267,7 +267,9 @@ class Simulator:
         self._run(lambda server: server.refuse(on))
 
     def mute_pongs(self, on: bool = True) -> None:
-        """Leave pings unanswered; they are not answered later either.
+        """Hold pongs back; when this is switched off, those that open connections wait for are sent.
+
+        A client counts pongs, since they carry no id: one that never came would be missing for the connection's life.
 
         Raises:
             RuntimeError: the simulator is not started.
