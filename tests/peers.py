@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from allenhark_ws.config import Backoff, Secret, Settings
+from allenhark_ws.config import Settings
+
+from . import fakes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,27 +29,8 @@ GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def settings(**changes: Any) -> Settings:
-    """Client settings with the defaults of `Client`, but for the changes."""
-    values: dict[str, Any] = {
-        "api_key": Secret("test-key"),
-        "allow_insecure": False,
-        "url": "ws://127.0.0.1:1/",
-        "heartbeat_interval": 30.0,
-        "pong_timeout": 10.0,
-        "connect_timeout": PATIENCE,
-        "send_timeout": 10.0,
-        "backoff": Backoff(),
-        "decimal": False,
-        "callback_buffer": 10_000,
-        "callback_overflow": "drop_oldest",
-        "inline_callbacks": False,
-        "max_send_rate": None,
-        "ssl_context": None,
-        "proxy": None,
-        "headers": None,
-        "max_message_size": 1_048_576,
-    }
-    return Settings(**(values | changes))
+    """Client settings for real sockets: those of the fakes, with the patience of these tests for opening."""
+    return fakes.settings(**({"connect_timeout": PATIENCE} | changes))
 
 
 class Waiting:
