@@ -76,7 +76,7 @@ def _spellings(secret: Secret) -> Iterator[Secret]:
 
 
 def _take_out(spelling: Secret, text: str) -> str:
-    """The text without this spelling; a short one only where it stands alone, or "k" would make "un[redacted]nown"."""
+    """The text without this spelling; a short one only where it stands alone, or a key "k" would garble every word."""
     if len(spelling.reveal()) >= _LONG:
         return text.replace(spelling.reveal(), _MASK)
     return re.sub(rf"(?<!\w){re.escape(spelling.reveal())}(?!\w)", _MASK, text)
