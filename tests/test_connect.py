@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import os
 import selectors
 import socket
 import ssl
@@ -23,7 +24,7 @@ import trustme
 from websocket._handshake import CookieJar
 
 from allenhark_ws._aside import Interrupted
-from allenhark_ws._connect import Target, _outcome, connect_tcp, open_connection, parse_retry_after
+from allenhark_ws._connect import Target, _outcome, connect_tcp, open_connection, parse_retry_after, wrap
 from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, look_up, wanted_mask
 from allenhark_ws._transport import Transport
 from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
@@ -38,6 +39,7 @@ from .peers import (
     frame,
     peer,
     read_head,
+    reset,
     settings,
     upgrade,
 )
@@ -633,6 +635,20 @@ class InterruptedAt:
         if self.left < 0:
             raise Interrupted
         return self.waiting(sock, mask, deadline)
+
+
+def test_wrapping_a_reset_connection_leaves_nothing_open() -> None:
+    """The error passes, and the descriptor that TLS had taken over already is closed."""
+    with peer(reset) as server:
+        sock = socket.create_connection(("127.0.0.1", server.port))
+        sock.setblocking(False)
+        assert Waiting()(sock, selectors.EVENT_READ, time.monotonic() + PATIENCE)
+        descriptor = sock.fileno()
+        with pytest.raises(OSError, match="reset"):
+            wrap(ssl.create_default_context(), sock, "localhost")
+        assert sock.fileno() == -1
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(descriptor)
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
