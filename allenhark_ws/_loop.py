@@ -115,6 +115,8 @@ class Transport(Protocol):
 
     def close(self, code: int, reason: str, wait: Waiter, deadline: float) -> None: ...
 
+    def linger(self, wait: Waiter, deadline: float) -> None: ...
+
     def abort(self, code: int | None = None) -> None: ...
 
     def disown(self) -> None: ...
@@ -535,6 +537,7 @@ class Loop:
             self._discard()
             self.session.lost(batch.end, now)
             self._obey()
+            transport.linger(self._wait_lingering, now.mono + _GOODBYE)
 
     def _take_in(self, messages: Sequence[bytes], now: Instant) -> None:
         """Decode; hand data to its consumers in one go, everything else through the session, in order."""
@@ -694,6 +697,13 @@ class Loop:
     def _wait_closing(self, sock: socket.socket | None, mask: int, deadline: float) -> bool:
         """The waiter of the closing handshake: nothing else matters any more."""
         return self._select_with(sock, mask, max(0.0, deadline - self._clock.now().mono))
+
+    def _wait_lingering(self, sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        """The waiter of a failed connection: its last moments are worth less than whatever anybody asks for."""
+        ready = self._wait_closing(sock, mask, deadline)
+        if self._mailbox or self.abandoned:
+            raise Interrupted
+        return ready
 
     def _select_with(self, sock: socket.socket | None, mask: int, timeout: float) -> bool:
         if sock is None:

@@ -262,10 +262,10 @@ class Transport:
         """Make one non-blocking read of at most 64 KiB, parse it and answer pings; never raises.
 
         The batch's `end` is a `ConnectionLost`: with the server's code and (redacted) reason when a close frame came,
-        1005 when it had no code, else 1006.  The socket is closed then and every later call does nothing.  An end that
-        arrived behind messages is told by the next call, so that those can still be answered.
+        1005 when it had no code, else 1006.  Every later call does nothing; `linger` closes the socket where that is
+        not done yet.  One that arrived behind messages is told by the next call, so that those can still be answered.
         """
-        if not self._open:
+        if not self._open or self._close_sent:
             return Batch()
         if self._last is not None:
             return Batch(end=self._finish(self._last))
@@ -333,8 +333,8 @@ class Transport:
         return ConnectionLost(text, close.code, reason)
 
     def _finish_violated(self, violation: Violation) -> ConnectionLost:
-        """Fail the connection (RFC 6455, section 7.1.7)."""
-        self.abort(violation.code)
+        """Fail the connection (RFC 6455, section 7.1.7): our close frame goes out, `linger` sees it off."""
+        self._leave_word(violation.code)
         return ConnectionLost(f"the server broke the WebSocket protocol: {violation.text}")
 
     # -- ending -------------------------------------------------------------------------------------------------------
@@ -353,8 +353,26 @@ class Transport:
         """
         if self._last is not None:  # the peer's close is here already
             self._finish(self._last)
-            return
-        self._queue_close(_close_payload(code, reason))
+        else:
+            self._queue_close(_close_payload(code, reason))
+        self.linger(wait, deadline)
+
+    def linger(self, wait: Waiter, deadline: float) -> None:
+        """After `receive` told an end: let our close frame arrive, then release the socket; nothing when that is done.
+
+        A socket that is closed while the peer still sends resets the connection, and the reset can overtake the close
+        frame.  So what comes is discarded until the peer ends the connection (RFC 6455, section 7.1.1), the deadline or
+        a large byte cap.  Never raises.
+
+        Args:
+            wait: the loop's waiter; the rest is given up when it raises `Interrupted`.
+            deadline: when to give up on the peer, on the clock.
+        """
+        if self._open:
+            self._see_off(wait, deadline)
+
+    def _see_off(self, wait: Waiter, deadline: float) -> None:
+        """Send what is queued and discard what comes, until the peer has ended too, or its time is up."""
         self.write()
         self._allowance = _MAX_DISCARD
         with contextlib.suppress(Interrupted):
@@ -380,17 +398,25 @@ class Transport:
         """Release the socket at once; with a code, after trying to send a close frame without waiting.  Idempotent."""
         if not self._open:
             return
-        if code is not None:
-            self._queue_close(_close_payload(code))
-            self.write()
+        if code is not None and self._leave_word(code):
             self._drain()
         self._release()
 
+    def _leave_word(self, code: int) -> bool:
+        """Send our close frame and, when that has gone, the end of our half; False when nobody is there any more."""
+        self._queue_close(_close_payload(code))
+        self.write()
+        try:
+            if not self._out:
+                self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
     def _drain(self) -> None:
-        """Let our close frame arrive: closing a socket with unread input sends a reset, which can overtake it."""
+        """Discard what came: closing with unread input sends a reset, which can overtake our close frame."""
         left = _LINGER
         with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_WR)
             while left > 0 and (data := self.sock.recv(READ_SIZE)):
                 left -= len(data)
 

@@ -190,6 +190,10 @@ class Wire:
         """Note it."""
         self._leave("close", code)
 
+    def linger(self, wait: Waiter, deadline: float) -> None:
+        """As the server's script says."""
+        self._server.linger(wait, deadline)
+
     def abort(self, code: int | None = None) -> None:
         """Note it."""
         self._leave("abort", code)
@@ -218,6 +222,7 @@ class ScriptedServer:
         hang: whether attempts to open wait until they are interrupted.
         pongs: whether pings are answered.
         before_receive: called before every read.
+        linger: what a failed connection's last moments are.
     """
 
     def __init__(self) -> None:
@@ -226,6 +231,7 @@ class ScriptedServer:
         self.hang = False
         self.pongs = True
         self.before_receive: Callable[[], object] = lambda: None
+        self.linger: Callable[[Waiter, float], object] = lambda wait, deadline: None
         self.changed = threading.Condition()
 
     def connect(self, settings: Settings, redact: Callable[[str], str]) -> Wire:

@@ -81,6 +81,7 @@ def converse(url: str, *, echo: bool) -> list[bytes]:
             else:
                 received += batch.messages
             if batch.end is not None:
+                transport.linger(waiting, time.monotonic() + PATIENCE)
                 return received
     finally:
         transport.abort()

@@ -36,6 +36,7 @@ from allenhark_ws import (
     State,
     Stream,
 )
+from allenhark_ws._aside import Interrupted, Waiter
 from allenhark_ws._loop import Clock
 from allenhark_ws.config import Secret
 
@@ -419,6 +420,29 @@ def test_reconnect_ends_a_backoff() -> None:
         s.client.reconnect()
         s.settle()
         assert s.client.state is State.READY
+
+
+def test_a_failed_connection_lingers_until_something_is_asked() -> None:
+    """The loss is told before our close frame is seen off, and whoever wants something ends that at once."""
+    lingering, interrupted = threading.Event(), threading.Event()
+
+    def linger(wait: Waiter, deadline: float) -> None:
+        lingering.set()
+        try:
+            while True:
+                wait(None, 0, deadline)
+        except Interrupted:
+            interrupted.set()
+
+    with Scripted() as s:
+        s.ready()
+        events = s.client.stream(LifecycleEvent)
+        s.server.linger = linger
+        s.wire.push(end=ConnectionLost("the server broke the WebSocket protocol"))
+        assert lingering.wait(PATIENCE)
+        assert isinstance(events.get(timeout=PATIENCE), Disconnected)
+        s.client.close()
+        assert interrupted.is_set()
 
 
 def test_thousands_of_subscriptions_go_out_in_turns() -> None:

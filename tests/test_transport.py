@@ -111,6 +111,7 @@ def drive(transport: Transport, count: int | None = None) -> tuple[list[bytes], 
         batch = step(transport)
         messages += batch.messages
         if batch.end is not None:
+            transport.linger(Waiting(), time.monotonic() + PATIENCE)
             return messages, batch.end
     return messages, None
 
@@ -443,8 +444,7 @@ def test_a_failed_send_is_reported_by_receive(connect: Connect) -> None:
     [
         (frame(3), 1002),
         (frame(TEXT, b"\xff\xff"), 1007),
-        # In one TLS record: closing on a peer that is still sending would reset the connection.
-        (b"\x81\x7f" + struct.pack("!Q", 1 << 40) + b"x" * 8_000, 1009),
+        (b"\x81\x7f" + struct.pack("!Q", 1 << 40) + b"x" * 4_000_000, 1009),
     ],
 )
 def test_violations_close_with_their_code(connect: Connect, data: bytes, code: int) -> None:
@@ -461,6 +461,41 @@ def test_violations_close_with_their_code(connect: Connect, data: bytes, code: i
     assert end.code == 1006
     assert "broke the WebSocket protocol" in end.reason
     assert finish(server) == (CLOSE, struct.pack("!H", code))
+
+
+def test_lingering_ends_when_its_time_is_up(connect: Connect) -> None:
+    """A peer that never ends a failed connection keeps it no longer than allowed."""
+
+    def script(conn: socket.socket) -> bytes:
+        conn.sendall(frame(3))
+        wait_for_close(conn)
+        return conn.recv(1)
+
+    server, transport = connect(script)
+    assert step(transport).end is not None
+    waiting = Waiting()
+    transport.linger(waiting, time.monotonic() - 1)
+    assert waiting.sockets == []
+    assert transport.sock.fileno() == -1
+    assert finish(server) == b""
+
+
+def test_lingering_can_be_interrupted(connect: Connect) -> None:
+    """When the loop has something better to do the failed connection is released at once."""
+
+    def script(conn: socket.socket) -> bytes:
+        conn.sendall(frame(3))
+        wait_for_close(conn)
+        return conn.recv(1)
+
+    def interrupted(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        raise Interrupted
+
+    server, transport = connect(script)
+    assert step(transport).end is not None
+    transport.linger(interrupted, time.monotonic() + PATIENCE)
+    assert transport.sock.fileno() == -1
+    assert finish(server) == b""
 
 
 @pytest.mark.parametrize(("data", "answer"), [(frame(3), 1002), (close_frame(4000), 4000)])
