@@ -2,30 +2,32 @@
 
 ::
 
-    payload ── fast engine ──┐
-       │                     ├── dict ── cattrs, strict hooks ── PriceUpdate, BotUpdate, TransactionConfirmed
-       └── `_json.parse` ────┘      └── by hand ──────────────── Pong, ServerError, UnknownMessage, InvalidMessage
+    payload ── fast lane: `_structs` (msgspec), then `_lanes` (json) ── PriceUpdate, BotUpdate, TransactionConfirmed
+       │ what they are not sure of
+       └────── plain way: `_json.parse` ── dict ── cattrs, strict hooks ── the same three
+                                            └──── by hand ── Pong, ServerError, UnknownMessage, InvalidMessage
 
-The spelling is that of the vendor's page.  Types are strict: a price sent as text is no price.  The standard library's
-reader decides what a frame means.  A faster engine is asked first, and believed only where both cannot differ; whatever
-else it brings, or refuses, is read again by the standard library, so that installing one changes no event.  Pure: no
-socket, thread or clock.  Neighbours: `_session` encodes and decodes with it, `events` re-reads a frame for `.extra`.
+The spelling is that of the vendor's page.  Types are strict: a price sent as text is no price.  The plain way decides
+what a frame means.  The fast lanes are asked first and give an event only where the plain way would give the same, so
+that installing an extra changes no event.  Pure: no socket, thread or clock.  Neighbours: `_session` encodes with it,
+`_loop` decodes, `_strict` reads single values, `events` re-reads a frame for `.extra`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from json.encoder import encode_basestring_ascii
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import Attribute, fields, frozen, resolve_types
 
 from ._json import InvalidJSON, parse
+from ._lanes import MAX_DEPTH, Lane, is_shallow, stdlib_lane
+from ._strict import Absent, Misfit, decimal_number, float_number, json_type, moment, text, whole_number
+from ._twins import INTERCHANGEABLE
 from .channels import Bot, Channel, Price, Transactions
 from .config import Secret
 from .events import (
@@ -101,116 +103,6 @@ def _encode_request(kind: str, channel: Channel) -> bytes:
     return f'{{"type":"{kind}","channel":"{name}","{key}":{identifier}}}'.encode("ascii")
 
 
-# In: one value --------------------------------------------------------------------------------------------------------
-
-
-class _Misfit(Exception):
-    """A value is not what the vendor's page says; the text names what was expected and what came, never the value."""
-
-    def __init__(self, expected: str, found: str, *, where: str = "") -> None:
-        super().__init__(f"{where and where + ': '}expected {expected}, got {found}")
-
-
-class _Absent:
-    """Stands for a key that is not there."""
-
-
-_JSON_TYPES: Final[Mapping[type, str]] = {
-    _Absent: "nothing",
-    bool: "a boolean",
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    type(None): "null",
-}
-
-
-def _json_type(value: object) -> str:
-    return _JSON_TYPES.get(type(value), "a number")
-
-
-def _text(value: Any, _type: Any) -> str:
-    if type(value) is str:
-        return value
-    raise _Misfit("a string", _json_type(value))
-
-
-def _whole_number(value: Any, _type: Any) -> int:
-    if type(value) is int:
-        return value
-    found = "one with a fraction or exponent" if type(value) in (float, Decimal) else _json_type(value)
-    raise _Misfit("a whole number", found)
-
-
-def _float(value: Any, _type: Any) -> float:
-    if type(value) is float and isfinite(value):
-        return value
-    if type(value) is int:
-        try:
-            return float(value)
-        except OverflowError:
-            pass
-    elif type(value) is not float:
-        raise _Misfit("a number", _json_type(value))
-    raise _Misfit("a number", "one too large for a float")
-
-
-def _decimal(value: Any, _type: Any) -> Decimal:
-    """The exact number; what no float could hold is refused here too, so that both modes accept the same frames."""
-    if type(value) not in (int, float, Decimal):
-        raise _Misfit("a number", _json_type(value))
-    try:
-        sane = type(value) is not float and isfinite(float(value))
-    except OverflowError:
-        sane = False
-    if not sane:
-        raise _Misfit("a number", "one too large for a float")
-    return Decimal(value)
-
-
-_PLAIN_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{3}|\.\d{6})?Z", re.ASCII).fullmatch
-"""The usual spelling, which every `datetime.fromisoformat` since 3.7 reads alike once its Z is an offset."""
-_ANY_TIME: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
-    r"(?:[Zz]|([+-])([01]\d|2[0-3])(?::?([0-5]\d))?)?",
-    re.ASCII,
-).fullmatch
-_A_TIME: Final = "an ISO 8601 date and time"
-
-
-def _moment(value: Any, _type: Any) -> datetime:
-    """An ISO 8601 date and time as an aware `datetime` in UTC; without an offset it is UTC, digits past µs are cut."""
-    if type(value) is not str:
-        raise _Misfit(_A_TIME, _json_type(value))
-    try:
-        if _PLAIN_TIME(value):
-            return datetime.fromisoformat(value[:-1] + "+00:00")
-        return _any_time(value)
-    except (ValueError, OverflowError):
-        raise _Misfit(_A_TIME, "a string that is none") from None
-
-
-def _any_time(text: str) -> datetime:
-    """Read what `_ANY_TIME` describes.
-
-    Raises:
-        ValueError: it does not match, or a part is out of range.
-        OverflowError: in UTC it lies before year 1 or after year 9999.
-    """
-    match = _ANY_TIME(text)
-    if match is None:
-        raise ValueError("no ISO 8601 date and time")
-    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
-    micros = int(((fraction or "") + "000000")[:6])
-    local = datetime(
-        int(year), int(month), int(day), int(hour), int(minute), int(second or 0), micros, tzinfo=timezone.utc
-    )
-    if sign is None:
-        return local
-    offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes or 0))
-    return local - offset if sign == "+" else local + offset
-
-
 # In: one event --------------------------------------------------------------------------------------------------------
 
 _Hook = Callable[[Any, Any], Any]
@@ -230,10 +122,10 @@ def _converter(*, decimal: bool) -> Converter:
     from cattrs import Converter  # noqa: PLC0415 - loading it takes 70 ms, and importing the package must not
 
     converter = Converter(detailed_validation=False, prefer_attrib_converters=True)
-    converter.register_structure_hook(str, _text)
-    converter.register_structure_hook(int, _whole_number)
-    converter.register_structure_hook(datetime, _moment)
-    converter.register_structure_hook(float | Decimal, _decimal if decimal else _float)
+    converter.register_structure_hook(str, text)
+    converter.register_structure_hook(int, whole_number)
+    converter.register_structure_hook(datetime, moment)
+    converter.register_structure_hook(float | Decimal, decimal_number if decimal else float_number)
     return converter
 
 
@@ -245,7 +137,7 @@ def _documented(cls: type) -> list[Attribute[Any]]:
 def _structure_of(cls: type, converter: Converter) -> _Hook:
     """The generated function that makes a `cls` of a message, every hook looked up once.
 
-    It raises `KeyError` when a documented key is missing and `_Misfit` when a value is not of its type.
+    It raises `KeyError` when a documented key is missing and `Misfit` when a value is not of its type.
     """
     from cattrs.gen import make_dict_structure_fn, override  # noqa: PLC0415 - as above
 
@@ -258,7 +150,7 @@ def _structure_of(cls: type, converter: Converter) -> _Hook:
 def _object(value: Any, _type: Any) -> Any:
     if type(value) is dict:
         return value
-    raise _Misfit("an object", _json_type(value))
+    raise Misfit("an object", json_type(value))
 
 
 _DATA_EVENTS: Final[Mapping[str, type[DataEvent]]] = {
@@ -282,7 +174,7 @@ class _Structures:
     def complaint(self, kind: str, message: _Message) -> str:
         """What does not fit in a message, every field of it in the page's order."""
         found = (
-            _complaint(f"{kind}.{key}", hook, message.get(key, _Absent())) for key, hook in self.hooks[kind].items()
+            _complaint(f"{kind}.{key}", hook, message.get(key, Absent())) for key, hook in self.hooks[kind].items()
         )
         return "; ".join(text for text in found if text)
 
@@ -291,7 +183,7 @@ def _complaint(name: str, hook: _Hook, value: Any) -> str:
     """What the hook has against the value, or nothing."""
     try:
         hook(value, None)
-    except _Misfit as misfit:
+    except Misfit as misfit:
         return f"{name}: {misfit}"
     return ""
 
@@ -313,27 +205,13 @@ def _structures(*, decimal: bool) -> _Structures:
     return _Structures(price, bot, transaction, trade, hooks)
 
 
-# Engines --------------------------------------------------------------------------------------------------------------
-
-_MAX_DEPTH: Final = 100
-"""Objects and arrays inside each other that a message may have (RFC 8259, section 9 lets a reader set a limit).
-
-What lies deeper could be decoded here and then be neither copied nor pickled by its user, who may stand on a deeper
-stack: `deepcopy` needs five calls a level (measured), and Python allows a thousand in all.
-"""
-_BIG_NUMBER: Final = re.compile(rb"\d{19}").search
-"""Integers from this length on may be beyond 64 bits, which orjson turns into floats."""
-
-
-def _is_shallow(payload: bytes) -> bool:
-    """Whether its size or its brackets tell that nothing in it is nested too deeply; most payloads are short."""
-    return len(payload) < 2 * _MAX_DEPTH or payload.count(b"[") + payload.count(b"{") <= _MAX_DEPTH
+# In: any frame --------------------------------------------------------------------------------------------------------
 
 
 def _is_shallow_value(value: Any) -> bool:
     """Whether it is nested no deeper than allowed, level by level: a function that calls itself may not find out."""
     level = [value]
-    for _ in range(_MAX_DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _nested(outer)]
         if not level:
             return True
@@ -346,23 +224,22 @@ def _nested(value: Any) -> Iterator[Any]:
     return (inner for inner in contents if type(inner) in (dict, list))
 
 
-class _Uncertain(Exception):
-    """The fast engine may differ from the standard library here."""
-
-
-def _fast_engine(engine: str, *, decimal: bool) -> Callable[[bytes], Any] | None:
-    """The reader to try first, or None; orjson has no decimals."""
-    if engine not in ("auto", "orjson", "stdlib"):
-        raise ValueError(f'engine={engine!r}: pass "auto", "orjson" or "stdlib"')
+def _lane(engine: str, *, decimal: bool) -> Lane:
+    """The lanes to try before the plain way, in a row; msgspec's has no decimals."""
+    if engine not in ("auto", "msgspec", "stdlib", "plain"):
+        raise ValueError(f'engine={engine!r}: pass "auto", "msgspec", "stdlib" or "plain"')
+    if engine == "plain" or not INTERCHANGEABLE:
+        return lambda _payload, _received_at, _wallet: None
+    plain = stdlib_lane(decimal=decimal)
     if engine == "stdlib" or decimal:
-        return None
+        return plain
     try:
-        import orjson  # noqa: PLC0415 - an extra
+        from ._structs import msgspec_lane  # noqa: PLC0415 - an extra
     except ImportError:
-        if engine == "orjson":
+        if engine == "msgspec":
             raise
-        return None
-    return orjson.loads
+        return plain
+    return msgspec_lane(plain)
 
 
 _Build = Callable[[_Message, bytes, datetime, "Transactions | None"], "DataEvent | ServerEvent"]
@@ -375,18 +252,22 @@ class Codec:
         decimal: prices, volumes and profits become exact `Decimal` instead of `float`, and so do numbers with a
             fraction in a bot update's data that nobody documented.
         redact: takes the API key out of a server's text before it is shown.
-        engine: ``"stdlib"``, ``"orjson"`` (the ``speed`` extra), or ``"auto"``: orjson if it is installed.  The events
-            are the same.
+        engine: the lanes to use: ``"msgspec"`` (the ``speed`` extra) and ``"stdlib"``, ``"stdlib"`` alone, none at all
+            for ``"plain"``, or ``"auto"``: those that are there.  The events are the same.  Decimals come from the
+            standard library whatever is chosen.
+
+    Attributes:
+        lane: the fast lane alone, for a loop that decodes what it gives None for by `decode`.
 
     Raises:
-        ImportError: orjson was asked for and is not installed.
+        ImportError: msgspec was asked for and is not installed.
         ValueError: no such engine.
     """
 
     def __init__(self, *, decimal: bool = False, redact: Callable[[str], str] = str, engine: str = "auto") -> None:
         self._decimal = decimal
         self._redact = redact
-        self._fast = _fast_engine(engine, decimal=decimal)
+        self.lane = _lane(engine, decimal=decimal)
         self._structures = _structures(decimal=decimal)
         self._builders: dict[str, _Build] = {
             "price_update": self._price_update,
@@ -394,12 +275,6 @@ class Codec:
             "transaction_confirmed": self._transaction_confirmed,
             "pong": self._pong,
             "error": self._error,
-        }
-        self._fast_builders: dict[str, _Build] = {
-            "price_update": self._price_update,
-            "bot_update": self._certain_bot_update,
-            "transaction_confirmed": self._transaction_confirmed,
-            "pong": self._pong,
         }
 
     def decode(
@@ -416,41 +291,38 @@ class Codec:
         if type(payload) is not bytes:
             reason = "binary frame: expected a text frame with a JSON object"
             return InvalidMessage(reason, raw=bytes(payload), received_at=received_at)
-        if self._fast is not None and _is_shallow(payload):
-            try:
-                message = self._fast(payload)
-                return self._fast_builders[message["type"]](message, payload, received_at, wallet)
-            except (ValueError, TypeError, KeyError, _Misfit, _Uncertain):
-                pass  # the plain reader finds out why, or that nothing is wrong
+        event = self.lane(payload, received_at, wallet)
+        if event is not None:
+            return event
         try:
             return self._decode_plainly(payload, received_at, wallet)
-        except (InvalidJSON, _Misfit) as error:
+        except (InvalidJSON, Misfit) as error:
             reason = str(error)
         return InvalidMessage(reason, raw=payload, received_at=received_at)
 
     def _decode_plainly(
         self, payload: bytes, received_at: datetime, wallet: Transactions | None
     ) -> DataEvent | ServerEvent:
-        """Decode by the standard library.
+        """Decode by the standard library and cattrs.
 
         Raises:
             InvalidJSON: the payload is no JSON.
-            _Misfit: it is no message.
+            Misfit: it is no message.
         """
         message = parse(payload, decimal=self._decimal)
-        if not (_is_shallow(payload) or _is_shallow_value(message)):
+        if not (is_shallow(payload) or _is_shallow_value(message)):
             raise InvalidJSON("nested too deeply")
         if type(message) is not dict:
-            raise _Misfit("a JSON object", _json_type(message))
-        kind = message.get("type", _Absent())
+            raise Misfit("a JSON object", json_type(message))
+        kind = message.get("type", Absent())
         if type(kind) is not str:
-            raise _Misfit("a string", _json_type(kind), where="type")
+            raise Misfit("a string", json_type(kind), where="type")
         build = self._builders.get(kind)
         if build is None:
             return UnknownMessage(self._redact(kind), raw=payload, received_at=received_at)
         try:
             return build(message, payload, received_at, wallet)
-        except (KeyError, _Misfit):
+        except (KeyError, Misfit):
             reason = self._structures.complaint(kind, message)
         return InvalidMessage(reason, raw=payload, received_at=received_at)
 
@@ -472,26 +344,12 @@ class Codec:
         event: BotUpdate = self._structures.bot(with_data, BotUpdate)
         return event
 
-    def _certain_bot_update(
-        self, message: _Message, payload: bytes, received_at: datetime, wallet: Transactions | None
-    ) -> BotUpdate:
-        """A bot update by the fast engine, unless it keeps integers that the engine may have rounded.
-
-        Raises:
-            _Uncertain: it may have.
-        """
-        event = self._bot_update(message, payload, received_at, wallet)
-        as_documented = type(event.data) is TradeExecuted and len(message["data"]) == len(_TRADE_KEYS)
-        if not as_documented and _BIG_NUMBER(payload):
-            raise _Uncertain
-        return event
-
     def _trade(self, data: _Message) -> TradeExecuted | _Message:
         """The trade, or the data as they came when they do not fit: a trade is never lost to a field."""
         undeclared = {key: value for key, value in data.items() if key not in _TRADE_KEYS}
         try:
             trade: TradeExecuted = self._structures.trade({**data, "undeclared": undeclared or None}, TradeExecuted)
-        except (KeyError, _Misfit):
+        except (KeyError, Misfit):
             return data
         return trade
 
@@ -507,8 +365,8 @@ class Codec:
 
     def _pong(self, message: _Message, payload: bytes, received_at: datetime, _wallet: Transactions | None) -> Pong:
         try:
-            timestamp = _moment(message.get("timestamp"), None)
-        except _Misfit:
+            timestamp = moment(message.get("timestamp"), None)
+        except Misfit:
             timestamp = None
         return Pong(timestamp, raw=payload, received_at=received_at)
 

@@ -8,10 +8,11 @@ a frame for `.extra`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NoReturn
 
-__all__ = ["InvalidJSON", "parse"]
+__all__ = ["InvalidJSON", "parse", "scanner"]
 
 
 class InvalidJSON(ValueError):
@@ -32,6 +33,18 @@ def _exact(text: str) -> Decimal | float:
 
 _FLOATS = json.JSONDecoder(parse_constant=_refuse_constant)
 _DECIMALS = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_exact)
+
+
+def scanner(*, decimal: bool) -> Callable[[str, int], tuple[Any, int]]:
+    """The C function behind `parse`: from a text and a position, the value that starts there and where it ends.
+
+    Args:
+        decimal: as for `parse`.
+
+    It raises `StopIteration` where no value starts, and what `json.JSONDecoder.decode` raises.
+    """
+    scan: Callable[[str, int], tuple[Any, int]] = (_DECIMALS if decimal else _FLOATS).scan_once  # type: ignore[attr-defined]
+    return scan
 
 
 def parse(raw: bytes, *, decimal: bool = False) -> Any:

@@ -38,7 +38,7 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
         frozenset({"_wakeup"}),
     ),
     (
-        frozenset({"_codec"}),
+        frozenset({"_codec", "_lanes", "_structs", "_strict", "_twins"}),
         frozenset({"_backoff"}),
         frozenset({"_counters"}),
         frozenset({"_queue"}),
@@ -60,8 +60,7 @@ LATE: Final[Mapping[tuple[str, str], str]] = {
 
 IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "cattrs": frozenset({"_codec"}),
-    "msgspec": frozenset({"_codec"}),
-    "orjson": frozenset({"_codec"}),
+    "msgspec": frozenset({"_structs"}),
     "socket": frozenset({"_transport", "_connect", "_guard", "_proxy", "_aside", "_loop", "_wakeup", "testing", "cli"}),
     "ssl": frozenset({"_transport", "_connect", "_guard", "_proxy", "testing", "cli"}),
     "websocket": frozenset({"_transport", "_connect", "_proxy"}),
@@ -78,7 +77,8 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
 
 SANS_IO: Final = frozenset(
     {
-        *("_session", "_link", "_verdict", "_counters", "_codec", "_backoff", "_frames"),
+        *("_session", "_link", "_verdict", "_counters", "_backoff", "_frames"),
+        *("_codec", "_lanes", "_structs", "_strict", "_twins"),
         *("_frozen", "_json", "channels", "events", "errors", "state", "stats"),
     }
 )

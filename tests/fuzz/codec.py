@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
-from importlib.util import find_spec
 from typing import Any, Final
 
 from attrs import fields
@@ -33,9 +32,11 @@ WORDS: Final = (
 
 _AT: Final = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
 _WALLET: Final = Transactions("W")
-_PLAIN: Final = Codec(engine="stdlib")
+_PLAIN: Final = Codec(engine="plain")
 _EXACT: Final = Codec(decimal=True)
-_FAST: Final = Codec(engine="orjson") if find_spec("orjson") else Codec(engine="stdlib")
+_EXACT_PLAIN: Final = Codec(engine="plain", decimal=True)
+_FAST: Final = Codec()
+_STDLIB: Final = Codec(engine="stdlib")
 
 
 def check(data: bytes) -> None:
@@ -43,8 +44,10 @@ def check(data: bytes) -> None:
     event = _PLAIN.decode(data, _AT, _WALLET)
     shown = _picture(event)
     assert _picture(_FAST.decode(data, _AT, _WALLET)) == shown, "the engines differ"
+    assert _picture(_STDLIB.decode(data, _AT, _WALLET)) == shown, "the lane on the standard library differs"
     _check_uses(event)
     exact = _EXACT.decode(data, _AT, _WALLET)
+    assert _picture(_EXACT_PLAIN.decode(data, _AT, _WALLET)) == _picture(exact), "the lane for decimals differs"
     _check_uses(exact)
     _check_exactness(event, exact)
     binary = _FAST.decode(BinaryMessage(data), _AT, _WALLET)

@@ -1,0 +1,161 @@
+"""The fast lanes of the codec: frames of the documented kinds, straight into events.
+
+A lane takes a payload and gives the event, or None for whatever it is not sure of: another kind of message, a value
+that is not of its documented type, a spelling off the beaten track.  `_codec` decodes those by the plain way, which
+also says what is wrong with them.  A lane must never give an event that the plain way would not; it raises nothing.
+This one stands on the standard library alone; `_structs` has the one on msgspec.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from . import _twins
+from ._frozen import freeze
+from ._json import scanner
+from ._strict import Misfit, decimal_number, float_number, moment
+from .channels import Transactions
+from .events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
+
+__all__ = ["MAX_DEPTH", "Lane", "Moments", "is_shallow", "stdlib_lane"]
+
+Lane = Callable[[bytes, datetime, "Transactions | None"], "DataEvent | None"]
+"""``lane(payload, received_at, wallet)``: the arguments of `Codec.decode`."""
+
+MAX_DEPTH: Final = 100
+"""Objects and arrays inside each other that a message may have (RFC 8259, section 9 lets a reader set a limit).
+
+What lies deeper could be decoded here and then be neither copied nor pickled by its user, who may stand on a deeper
+stack: `deepcopy` needs five calls a level (measured), and Python allows a thousand in all.
+"""
+
+_MAX_MOMENTS: Final = 1024
+_LONGEST_MOMENT: Final = 35
+"""Characters of ``2024-01-15T10:30:00.123456789+00:00``; what is longer is not worth remembering."""
+
+_LARGEST: Final = sys.float_info.max
+
+
+def is_shallow(payload: bytes) -> bool:
+    """Whether its size or its brackets tell that nothing in it is nested too deeply; most payloads are short."""
+    return len(payload) < 2 * MAX_DEPTH or payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH
+
+
+class Moments(dict[str, datetime]):
+    """Timestamps read before: a server's clock ticks far slower than its messages come.
+
+    Reading one takes 0.4 µs, finding it here a tenth of that, and the events share it.  ``moments[text]`` raises
+    `Misfit` when the text is no timestamp.
+    """
+
+    def __missing__(self, text: str) -> datetime:
+        found = moment(text, None)
+        if len(text) <= _LONGEST_MOMENT:
+            if len(self) >= _MAX_MOMENTS:
+                self.clear()
+            self[text] = found
+        return found
+
+
+_Message = dict[str, Any]
+_Maker = Callable[[_Message, bytes, datetime, "Transactions | None"], "DataEvent | None"]
+
+
+class _Makers:
+    """What makes an event of a message that is a `dict`; they raise `KeyError` or `Misfit` for what does not fit."""
+
+    def __init__(self, *, decimal: bool) -> None:
+        self._exact = decimal
+        self._moments = Moments()
+        self.by_type: dict[str, _Maker] = {
+            "price_update": self._price,
+            "bot_update": self._bot,
+            "transaction_confirmed": self._transaction,
+        }
+
+    def _number(self, value: Any) -> float | Decimal:
+        if type(value) is float and -_LARGEST <= value <= _LARGEST:
+            return value
+        return decimal_number(value, None) if self._exact else float_number(value, None)
+
+    def _price(self, message: _Message, payload: bytes, received_at: datetime, _wallet: object) -> Any:
+        event = _twins.PRICE()
+        event.raw = payload
+        event.received_at = received_at
+        event.mint = mint = message["mint"]
+        event.price = self._number(message["price"])
+        event.volume = self._number(message["volume"])
+        event.timestamp = self._moments[message["timestamp"]]
+        event.__class__ = PriceUpdate
+        return event if type(mint) is str else None
+
+    def _bot(self, message: _Message, payload: bytes, received_at: datetime, _wallet: object) -> Any:
+        bot_id, name, data = message["botId"], message["event"], message["data"]
+        if not (type(bot_id) is type(name) is str and type(data) is dict):
+            return None
+        event = _twins.BOT()
+        event.raw = payload
+        event.received_at = received_at
+        event.bot_id = bot_id
+        event.event = name
+        event.data = (self._trade(data) if name == "trade_executed" else None) or freeze(data)
+        event.__class__ = BotUpdate
+        return event
+
+    def _trade(self, data: _Message) -> TradeExecuted | None:
+        """The trade, or None when the data do not fit."""
+        trade = _twins.TRADE()
+        try:
+            trade.signature = signature = data["signature"]
+            trade.profit = self._number(data["profit"])
+            trade.timestamp = self._moments[data["timestamp"]]
+        except (KeyError, TypeError, Misfit):
+            return None
+        trade._undeclared = None if len(data) == 3 else _undeclared(data)  # noqa: SLF001 - a trade in the making
+        trade.__class__ = TradeExecuted
+        return trade if type(signature) is str else None
+
+    @staticmethod
+    def _transaction(message: _Message, payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
+        event = _twins.TRANSACTION()
+        event.raw = payload
+        event.received_at = received_at
+        event.signature = signature = message["signature"]
+        event.status = status = message["status"]
+        event.slot = slot = message["slot"]
+        named = message.get("wallet")
+        event.channel = Transactions(named) if type(named) is str and named.strip() else wallet
+        event.__class__ = TransactionConfirmed
+        return event if type(signature) is type(status) is str and type(slot) is int else None
+
+
+def _undeclared(data: _Message) -> _Message:
+    return {key: value for key, value in data.items() if key not in ("signature", "profit", "timestamp")}
+
+
+def stdlib_lane(*, decimal: bool) -> Lane:
+    """The lane that needs no extra: the C scanner behind `json`, without the two regular expressions in front of it.
+
+    Args:
+        decimal: numbers become exact `Decimal` instead of `float`.
+    """
+    scan = scanner(decimal=decimal)
+    makers = _Makers(decimal=decimal).by_type
+
+    def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> DataEvent | None:
+        if type(payload) is not bytes or not is_shallow(payload):
+            return None
+        try:
+            text = str(payload, "utf-8")
+            message, end = scan(text, 0)
+            if end != len(text):
+                return None
+            return makers[message["type"]](message, payload, received_at, wallet)
+        except (ValueError, TypeError, KeyError, StopIteration, RecursionError, Misfit):
+            return None
+
+    return build
