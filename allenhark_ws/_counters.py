@@ -46,6 +46,14 @@ class Counters:
             name = "(other)"
         counts[name] = counts.get(name, 0) + 1
 
+    def count_data(self, prices: int, transactions: int, bots: int) -> None:
+        """So many more data messages of each kind."""
+        self.messages_received += prices + transactions + bots
+        counts = self.received_by_type
+        for name, count in (("price_update", prices), ("transaction_confirmed", transactions), ("bot_update", bots)):
+            if count:
+                counts[name] = counts.get(name, 0) + count
+
     def measure(self, rtt: float, offset: float | None) -> None:
         """One more round trip, and the clock offset if its pong had a timestamp."""
         self._rtts += 1

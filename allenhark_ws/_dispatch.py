@@ -15,11 +15,12 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ._counters import Counters
+from ._places import Callback
 from ._queue import Drained, EventQueue
-from ._router import Callback, Router
+from ._router import Router
 from ._routes import identity
 from .events import CallbackError, Closed, Event, SlowCallback
 
@@ -31,17 +32,13 @@ SLOW: Final = 1.0
 """A callback that runs longer than this many seconds is reported."""
 
 
-@frozen(eq=False)
-class _Call:
-    """A callback being run: which call it is, since when (monotonic seconds), and whether slowness is worth a report.
+_Call = tuple[Callback, Event, float]
+"""A callback being run: which, with what, since when (monotonic seconds).  A bare tuple, since one is made per call."""
 
-    The handler of a `SlowCallback` is not reported: a slow one would be called for itself without end.
-    """
 
-    number: int
-    callback: Callback
-    since: float
-    reportable: bool
+def _is_reportable(event: Event) -> bool:
+    """The handler of a `SlowCallback` is not reported: a slow one would be called for itself without end."""
+    return not isinstance(event, SlowCallback)
 
 
 def _log(callback: Callback, error: BaseException) -> None:
@@ -61,6 +58,9 @@ class _Runner:
         report: takes the `CallbackError` and `SlowCallback` events; called on the running thread.
         clock: monotonic seconds.
         afterwards: report a slow callback when it returns, since nobody can watch it while it runs.
+
+    Attributes:
+        current: the call under way; with `afterwards` nobody looks.
     """
 
     _counters: Counters
@@ -69,13 +69,18 @@ class _Runner:
     _afterwards: bool = False
     router: weakref.ref[Router] | None = None
     current: _Call | None = None
-    _calls: int = 0
 
     def run(self, event: Event) -> None:
         """Call every callback of the event, but those that were removed meanwhile."""
         callbacks = self._callbacks_for(event)
-        for callback in callbacks:
-            if callback is callbacks[0] or self._still_wanted(callback, event, callbacks):
+        if callbacks:
+            self.call(callbacks, event)
+
+    def call(self, callbacks: tuple[Callback, ...], event: Event) -> None:
+        """Call these callbacks, which are the event's, but those that are removed meanwhile."""
+        self._call(callbacks[0], event)
+        for callback in callbacks[1:]:
+            if self._still_wanted(callback, event, callbacks):
                 self._call(callback, event)
 
     def _callbacks_for(self, event: Event) -> tuple[Callback, ...]:
@@ -89,16 +94,15 @@ class _Runner:
 
     def _call(self, callback: Callback, event: Event) -> None:
         # No local of this frame may hold the router: the traceback of an error, kept by the user, keeps its frames.
-        self._calls += 1
-        self.current = call = _Call(self._calls, callback, self._clock(), not isinstance(event, SlowCallback))
+        since = self._clock()
+        self.current = (callback, event, since)
         try:
             callback(event)
         except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
             self._failed(callback, event, error)
-        finally:
-            self.current = None
+        self.current = None
         if self._afterwards:
-            self._report_if_slow(call)
+            self._report_if_slow(callback, event, self._clock() - since)
 
     def _failed(self, callback: Callback, event: Event, error: BaseException) -> None:
         self._counters.callback_errors += 1
@@ -106,10 +110,9 @@ class _Runner:
             self._report(CallbackError(callback, event, error))
         _log(callback, error)
 
-    def _report_if_slow(self, call: _Call) -> None:
-        seconds = self._clock() - call.since
-        if call.reportable and seconds >= SLOW:
-            self._report(SlowCallback(call.callback, seconds))
+    def _report_if_slow(self, callback: Callback, event: Event, seconds: float) -> None:
+        if seconds >= SLOW and _is_reportable(event):
+            self._report(SlowCallback(callback, seconds))
 
 
 @define(eq=False)
@@ -134,7 +137,7 @@ class CallbackThread:
     _last: Closed | None = field(default=None, init=False)
     _over: threading.Event = field(factory=threading.Event, init=False)
     _deadline: float | None = field(default=None, init=False)
-    _told: int = field(default=0, init=False)
+    _told: float | None = field(default=None, init=False)  # when the call began that was reported last
 
     def __attrs_post_init__(self) -> None:
         self._runner = _Runner(self._counters, self._report, self._clock)
@@ -147,6 +150,10 @@ class CallbackThread:
         """Start the thread."""
         self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
         self._thread.start()
+
+    @property
+    def call(self) -> None:
+        """Nothing is called here and now."""
 
     def put(self, events: Sequence[Event]) -> int:
         """Queue events for the thread; how many were lost.
@@ -188,20 +195,23 @@ class CallbackThread:
     def overdue(self, now: float) -> SlowCallback | None:
         """The report of a callback that is slow and was not reported yet."""
         call = self._runner.current
-        if call is None or not self._worth_watching(call) or now - call.since < SLOW:
+        if call is None or not self._is_worth_watching(call):
             return None
-        self._told = call.number
-        return SlowCallback(call.callback, now - call.since)
+        callback, _, since = call
+        if now - since < SLOW:
+            return None
+        self._told = since
+        return SlowCallback(callback, now - since)
 
     def watch_at(self, now: float) -> float | None:
         """When to look for an overdue callback again; None while the thread has nothing to do."""
         if self.queue.idle:
             return None
         call = self._runner.current
-        return now + SLOW if call is None or not self._worth_watching(call) else call.since + SLOW
+        return now + SLOW if call is None or not self._is_worth_watching(call) else call[2] + SLOW
 
-    def _worth_watching(self, call: _Call) -> bool:
-        return call.reportable and call.number != self._told
+    def _is_worth_watching(self, call: _Call) -> bool:
+        return call[2] != self._told and _is_reportable(call[1])
 
     def expire_at(self, deadline: float) -> None:
         """From this monotonic time on deliver nothing but `Closed`."""
@@ -245,6 +255,11 @@ class InlineCallbacks:
     def queue(self) -> EventQueue | None:
         """There is none: events are delivered as they come."""
         return None
+
+    @property
+    def call(self) -> Callable[[tuple[Callback, ...], Event], None]:
+        """Calls these callbacks of an event here and now."""
+        return self._runner.call
 
     def attach(self, router: weakref.ref[Router]) -> None:
         """Say where the callbacks are found."""

@@ -18,7 +18,7 @@ from . import events
 from .channels import Bot, Channel, Price, Transactions
 from .events import BotUpdate, Event, PriceUpdate, TransactionConfirmed
 
-__all__ = ["Kind", "RouteTable", "check_kind", "event_key", "identity", "key_of"]
+__all__ = ["ANY_OTHER", "Kind", "RouteTable", "check_kind", "event_key", "identity", "key_of"]
 
 T = TypeVar("T")
 Kind = type[Event] | Channel
@@ -110,7 +110,7 @@ def _merge(*groups: Iterable[_Entry[T]]) -> tuple[T, ...]:
     return tuple(targets.values())
 
 
-_ANY_OTHER: Final = ""
+ANY_OTHER: Final = ""
 """The cache's key for events with a key that nobody registered; no channel has a blank id."""
 
 
@@ -147,7 +147,7 @@ class _Route(Generic[T]):
         groups = [self.general]
         if key is None:
             groups += list(self.keyed.values())
-        elif key != _ANY_OTHER:
+        elif key != ANY_OTHER:
             groups.append(self.keyed.get(key, {}))
         found = _merge(*[list(group.values()) for group in groups])
         merged[key] = found
@@ -164,6 +164,11 @@ class RouteTable(Generic[T]):
     _registered: dict[Hashable, tuple[tuple[Kind, ...], _Entry[T]]] = field(factory=dict)
     _numbers: int = 0
 
+    def knows(self, cls: type[Event], key: str) -> bool:
+        """Whether something is registered for this very key."""
+        route = self._routes.get(cls)
+        return route is not None and key in route.keyed
+
     def match(self, event: Event) -> tuple[T, ...]:
         """The targets of this event, in order of registration, each once."""
         return self.find(type(event), event_key(event))
@@ -174,7 +179,7 @@ class RouteTable(Generic[T]):
         if route is None:
             return ()
         if key is not None and key not in route.keyed:
-            key = _ANY_OTHER
+            key = ANY_OTHER
         found = route.merged.get(key)
         if found is not None:
             return found

@@ -1,0 +1,112 @@
+"""Who gets the events of one channel, found by one lookup: what the hot path asks for every event.
+
+A `Place` joins what the two route tables and the memory of latest events say about a key.  Places are made when they
+are first asked for and thrown away, all of them, by every edit: so nothing here is ever out of date.  Only keys that
+somebody registered or wants are remembered, so nothing grows with what a server sends.
+
+Neighbours: `_router` owns and renews them; the I/O thread and the callback thread read them without a lock.  They
+hold no router: it would keep itself alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, frozen
+
+from ._queue import EventQueue
+from ._routes import ANY_OTHER, RouteTable
+from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
+
+__all__ = ["Callback", "Cell", "Place", "Places"]
+
+Callback = Callable[[Any], object]
+
+
+@define(eq=False)
+class Cell:
+    """The last event of a wanted channel."""
+
+    event: DataEvent | None = None
+
+
+@frozen(eq=False)
+class Place:
+    """Where the events of one key go.
+
+    Attributes:
+        callbacks: who is called, in order of registration.
+        queues: who gets it queued.
+        cell: where it is remembered, if its channel is wanted.
+    """
+
+    callbacks: tuple[Callback, ...]
+    queues: tuple[EventQueue, ...]
+    cell: Cell | None
+
+
+class _Keyed(dict[str | None, Place]):
+    """The places of one event class by key, None for an event without one; any key can be asked for."""
+
+    def __init__(
+        self,
+        cls: type[Event],
+        callbacks: RouteTable[Callback],
+        queues: RouteTable[EventQueue],
+        cells: dict[str, Cell],
+    ) -> None:
+        super().__init__()
+        self._cls = cls
+        self._callbacks = callbacks
+        self._queues = queues
+        self._cells = cells
+
+    def __missing__(self, key: str | None) -> Place:
+        if not self._is_known(key):
+            key = ANY_OTHER
+            found = self.get(key)
+            if found is not None:
+                return found
+        cell = None if key is None else self._cells.get(key)
+        place = self[key] = Place(self._callbacks.find(self._cls, key), self._queues.find(self._cls, key), cell)
+        return place
+
+    def _is_known(self, key: str | None) -> bool:
+        return (
+            key is None
+            or key in self._cells
+            or self._callbacks.knows(self._cls, key)
+            or self._queues.knows(self._cls, key)
+        )
+
+
+class Places:
+    """The places of the three kinds of data events, from one edit to the next.
+
+    Attributes:
+        price: by mint.
+        bot: by bot id.
+        transaction: by wallet, None where it is not known.
+    """
+
+    __slots__ = ("_queued", "_queues", "bot", "price", "transaction")
+
+    def __init__(
+        self,
+        callbacks: RouteTable[Callback],
+        queues: RouteTable[EventQueue],
+        cells: dict[type[Event], dict[str, Cell]],
+    ) -> None:
+        self.price, self.bot, self.transaction = (
+            _Keyed(kind, callbacks, queues, cells[kind]) for kind in (PriceUpdate, BotUpdate, TransactionConfirmed)
+        )
+        self._queues = queues
+        self._queued: tuple[EventQueue, ...] | None = None
+
+    @property
+    def queues(self) -> tuple[EventQueue, ...]:
+        """All queues, whatever events they are registered for."""
+        if self._queued is None:
+            self._queued = tuple(dict.fromkeys(self._queues.targets()))
+        return self._queued
