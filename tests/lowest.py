@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SETUP_CFG = Path(__file__).parents[1] / "setup.cfg"
-NOT_AT_RUN_TIME = "dev"
-"""The extra of the developers' tools; no user installs them beside the library."""
+NOT_AT_RUN_TIME = ("bench", "dev")
+"""The extras of the developers' tools; no user installs them beside the library."""
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)>=(?P<lowest>[0-9][0-9.]*)(,<[0-9.]+)?")
 
@@ -45,7 +45,7 @@ def pins(lines: list[str]) -> Iterator[str]:
 def main() -> int:
     """Install them with pip; its exit code."""
     requirements = read_requirements()
-    wanted = [pin for extra, lines in requirements.items() if extra != NOT_AT_RUN_TIME for pin in pins(lines)]
+    wanted = [pin for extra, lines in requirements.items() if extra not in NOT_AT_RUN_TIME for pin in pins(lines)]
     print("lowest versions:", *wanted, flush=True)
     return subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *wanted], check=False).returncode
 
