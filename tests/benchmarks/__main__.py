@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from . import report, throughput
+from . import idle, latency, memory, report, restore, routing, startup, throughput
 from .report import Table
 from .rounds import Plan
 
@@ -16,6 +16,12 @@ __all__ = ["BENCHMARKS", "main"]
 
 BENCHMARKS: Final[Mapping[str, Callable[[Plan], Iterator[Table]]]] = {
     "throughput": throughput.run,
+    "latency": latency.run,
+    "routing": routing.run,
+    "memory": memory.run,
+    "import": startup.run,
+    "idle": idle.run,
+    "restore": restore.run,
 }
 
 
@@ -24,7 +30,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="how often each contender runs (default: 7)")
     parser.add_argument("--messages", type=int, default=200_000, help="per round, for the fast ones (default: 200000)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of looking at an idle client (default: 5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per round of latency and idling (default: 2)")
+    parser.add_argument("--channels", type=int, default=10_000, help="to route and restore (default: 10000)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as Markdown")
     options = parser.parse_args(arguments)
     unknown = set(options.names) - set(BENCHMARKS)
@@ -36,7 +43,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; the exit code says nothing of speed."""
     options = _parse(arguments)
-    plan = Plan(options.rounds, options.messages, options.seconds, _mutter)
+    plan = Plan(options.rounds, options.messages, options.seconds, options.channels, _mutter)
     measured_on = report.environment()
     tables = []
     for name in options.names or BENCHMARKS:

@@ -85,8 +85,7 @@ def _pace(conn: socket.socket, messages: int, rate: int) -> None:
     due = now()
     for _ in range(messages):
         due = max(due + interval, now())
-        if due - now() > _SPIN:
-            time.sleep((due - now() - _SPIN) / 1e9)
+        time.sleep(max(0, due - now() - _SPIN) / 1e9)
         while now() < due:
             pass
         conn.sendall(wire.stamped(now()))

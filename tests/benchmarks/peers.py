@@ -24,22 +24,22 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .probes import Count, Probe
-from .wire import GO
+from .wire import GO, GO_FRAME
 
 __all__ = [
     "coinbase",
     "picows_orjson",
     "pybit",
     "raw_count",
+    "raw_decoder",
     "raw_loop",
+    "raw_payloads",
     "raw_socket",
     "websocket_app",
     "websockets_sync",
 ]
 
 _READ: Final = 65_536
-_GO_FRAME: Final = bytes([0x81, 0x80 | len(GO), 0, 0, 0, 0]) + GO
-"""Masked with zeros."""
 
 
 def websocket_app(url: str, probe: Probe) -> None:
@@ -149,7 +149,7 @@ def raw_socket(url: str) -> socket.socket:
     return conn
 
 
-def _decoder() -> Any:
+def raw_decoder() -> Any:
     """The documented messages, told apart by their tag, into typed structs of msgspec's."""
     msgspec = importlib.import_module("msgspec")
     moment = importlib.import_module("datetime").datetime
@@ -168,10 +168,10 @@ def _decoder() -> Any:
 
 def raw_count(url: str, probe: Count) -> None:
     """The limit: read, cut, decode, count, all in one loop."""
-    conn, decode, head = raw_socket(url), _decoder().decode, struct.Struct("!HH").unpack_from
+    conn, decode, head = raw_socket(url), raw_decoder().decode, struct.Struct("!HH").unpack_from
     recv, data, count, text = conn.recv, b"", 0, True
     probe.begin()
-    conn.sendall(_GO_FRAME)
+    conn.sendall(GO_FRAME)
     while text and (chunk := recv(_READ)):
         data = data + chunk if data else chunk
         position, size = 0, len(data)
@@ -195,7 +195,7 @@ def raw_count(url: str, probe: Count) -> None:
     conn.close()
 
 
-def _raw_payloads(conn: socket.socket) -> Iterator[bytes]:
+def raw_payloads(conn: socket.socket) -> Iterator[bytes]:
     """The payloads of short text frames, until something else comes."""
     data = b""
     while chunk := conn.recv(_READ):
@@ -213,9 +213,9 @@ def _raw_payloads(conn: socket.socket) -> Iterator[bytes]:
 
 def raw_loop(url: str, probe: Probe) -> None:
     """The same with a handler, for latency: one message at a time."""
-    handle, decode = probe.handler(), _decoder().decode
+    handle, decode = probe.handler(), raw_decoder().decode
     with raw_socket(url) as conn:
         probe.begin()
-        conn.sendall(_GO_FRAME)
-        for payload in _raw_payloads(conn):
+        conn.sendall(GO_FRAME)
+        for payload in raw_payloads(conn):
             handle(decode(payload))

@@ -24,12 +24,14 @@ class Plan:
         rounds: how often each contender runs.
         messages: how many the fast ones get in a round.
         seconds: how long to look at what is a matter of time.
+        channels: how many are many.
         say: takes lines for whoever waits.
     """
 
     rounds: int
     messages: int
     seconds: float
+    channels: int
     say: Callable[[str], object]
 
 

@@ -90,7 +90,7 @@ def table(title: str, samples: Samples) -> Table:
                 name,
                 f"{median(map(_rate, found)):,.0f}",
                 spread(against, ".1f"),
-                middle(ratios(samples, name, BASELINE, _economy), ".1f"),
+                spread(ratios(samples, name, BASELINE, _economy), ".1f"),
                 _both(samples, name, LIMIT),
                 _both(samples, name, CYTHON),
             )

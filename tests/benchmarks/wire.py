@@ -12,12 +12,14 @@ from allenhark_ws import Bot, Channel, Price, Transactions
 
 from ..peers import TEXT, frame
 
-__all__ = ["GO", "START", "channels", "mints", "payloads", "pieces", "stamped"]
+__all__ = ["GO", "GO_FRAME", "START", "channels", "mints", "payloads", "pieces", "stamped"]
 
 START: Final = Bot("go")
 """Subscribing to it tells the server to begin."""
 GO: Final = b'{"type":"subscribe","channel":"bot","botId":"go"}'
 """The same for those who write their messages by hand."""
+GO_FRAME: Final = bytes([0x81, 0x80 | len(GO), 0, 0, 0, 0]) + GO
+"""The same for those who write their frames by hand, masked with zeros."""
 
 MINTS: Final = 50
 """Different tokens in the traffic, if nothing else is said."""
