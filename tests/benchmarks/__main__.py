@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from . import idle, latency, memory, report, restore, routing, startup, throughput
+from . import chart, idle, latency, memory, report, restore, routing, startup, throughput, worker
 from .report import Table
 from .rounds import Plan
 
@@ -33,6 +33,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="per round of latency and idling (default: 2)")
     parser.add_argument("--channels", type=int, default=10_000, help="to route and restore (default: 10000)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as Markdown")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the throughput there")
     options = parser.parse_args(arguments)
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
@@ -43,7 +44,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; the exit code says nothing of speed."""
     options = _parse(arguments)
-    plan = Plan(options.rounds, options.messages, options.seconds, options.channels, _mutter)
+    plan = Plan(options.rounds, options.messages, options.seconds, options.channels, _mutter, worker.measure)
     measured_on = report.environment()
     tables = []
     for name in options.names or BENCHMARKS:
@@ -53,7 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _say(f"Measured on {measured_on}.")
     if options.markdown is not None:
         options.markdown.write_text(report.markdown(tables, measured_on), encoding="utf-8")
+    if options.svg is not None:
+        _draw(tables, options.svg)
     return 0
+
+
+def _draw(tables: Sequence[Table], file: Path) -> None:
+    """Draw the tables that have bars, if there are any."""
+    series = {table.title.rpartition(", ")[2]: table.bars for table in tables if table.bars}
+    title = f"Messages per second; {throughput.BASELINE} over the same kind of connection = 1"
+    if series:
+        file.write_text(chart.draw(title, series, "allenhark_ws"), encoding="utf-8")
+    else:
+        _mutter("no chart: it shows the throughput, which was not measured")
 
 
 def _say(line: str) -> None:

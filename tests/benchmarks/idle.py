@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from .ours import connect
 from .report import Table
 from .rounds import Contender, Plan, installed, interleave, middle
 from .wire import channels
-from .worker import SPEED, measure
+from .worker import SPEED
 
 __all__ = ["ours", "run", "websocket_app", "websockets_sync"]
 
@@ -23,7 +24,7 @@ _TASKS: Final = Path("/proc/self/task")
 _SWITCHES: Final = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
 
 CONTENDERS: Final = (
-    Contender("ours", "idle:ours", SPEED),
+    Contender("allenhark_ws", "idle:ours", SPEED),
     Contender("WebSocketApp, a ping every 30 s", "idle:websocket_app"),
     Contender("websockets, sync", "idle:websockets_sync", ("websockets",)),
 )
@@ -63,8 +64,10 @@ def websocket_app(url: str, seconds: float) -> dict[str, float]:
     opened.wait()
     threading.Event().wait(seconds / 10)
     found = _look(seconds)
-    app.close()
+    connection = app.sock
+    connection.sock.shutdown(socket.SHUT_RDWR)  # app.close() here may leave its thread waiting for ten seconds
     thread.join()
+    connection.shutdown()
     return found
 
 
@@ -85,7 +88,7 @@ def run(plan: Plan) -> Iterator[Table]:
     plan.say("Idle")
     contenders = installed(CONTENDERS, plan.say)
     with Feed() as feed:
-        samples = interleave(contenders, plan, lambda it: measure(feed, it.run, feed.url(), seconds=plan.seconds))
+        samples = interleave(contenders, plan, lambda it: plan.measure(feed, it.run, feed.url(), seconds=plan.seconds))
     rows = tuple(
         (
             name,

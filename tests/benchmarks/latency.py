@@ -10,7 +10,7 @@ from typing import Final
 from .feed import Feed
 from .report import Table
 from .rounds import Contender, Plan, Sample, Samples, installed, interleave, ratios, spread
-from .worker import SPEED, measure
+from .worker import SPEED
 
 __all__ = ["CONTENDERS", "run"]
 
@@ -20,9 +20,9 @@ CONTENDERS: Final = (
     Contender(BASELINE, "peers:raw_loop", ("msgspec",), closes=True),
     Contender("websockets, sync + json.loads", "peers:websockets_sync", ("websockets",), closes=True),
     Contender("WebSocketApp + json.loads", "peers:websocket_app", closes=True),
-    Contender("ours, inline callbacks", "ours:inline", SPEED),
-    Contender("ours, callback thread", "ours:callbacks", SPEED),
-    Contender("ours, for event in stream", "ours:iteration", SPEED),
+    Contender("allenhark_ws, inline callbacks", "ours:inline", SPEED),
+    Contender("allenhark_ws, callback thread", "ours:callbacks", SPEED),
+    Contender("allenhark_ws, for event in stream", "ours:iteration", SPEED),
 )
 RATES: Final = (1_000, 10_000)
 """Messages per second."""
@@ -35,13 +35,13 @@ def run(plan: Plan) -> Iterator[Table]:
         for rate in RATES:
             title = f"One-way latency at {rate:,} messages/s"
             plan.say(title)
-            yield table(title, interleave(contenders, plan, partial(_stamps, feed, rate, plan.seconds)))
+            yield table(title, interleave(contenders, plan, partial(_stamps, plan, feed, rate)))
 
 
-def _stamps(feed: Feed, rate: int, seconds: float, contender: Contender) -> Sample:
-    messages = max(10, round(rate * seconds))
+def _stamps(plan: Plan, feed: Feed, rate: int, contender: Contender) -> Sample:
+    messages = max(10, round(rate * plan.seconds))
     url = feed.url("stamped", messages=messages, rate=rate, close=int(contender.closes))
-    found = measure(feed, contender.run, url, probe="stamps", messages=messages)
+    found = plan.measure(feed, contender.run, url, probe="stamps", messages=messages)
     if found["messages"] != messages:
         raise RuntimeError(f"{contender.name}: {messages} messages were sent, {found['messages']} counted")
     return found

@@ -16,7 +16,7 @@ from .peers import raw_decoder, raw_payloads, raw_socket
 from .report import Table
 from .rounds import Contender, Plan, Sample, installed, interleave, middle
 from .wire import GO_FRAME, START, channels
-from .worker import SPEED, measure
+from .worker import SPEED
 
 __all__ = ["dicts", "queued", "run", "structs"]
 
@@ -25,7 +25,7 @@ _ENOUGH: Final = 50_000
 """Messages: more do not make the mean any better."""
 
 CONTENDERS: Final = (
-    Contender("ours, in a stream", "memory:queued", SPEED),
+    Contender("allenhark_ws, in a stream", "memory:queued", SPEED),
     Contender("dict of json.loads and its bytes", "memory:dicts"),
     Contender("msgspec Struct and its bytes", "memory:structs", ("msgspec",)),
 )
@@ -53,7 +53,9 @@ class _Scales:
 
     def weigh(self, items: int) -> dict[str, float]:
         """Bytes for each of so many items."""
-        return {"items": items, "bytes": (self._read() - self._before) / items}
+        added = self._read() - self._before
+        tracemalloc.stop()
+        return {"items": items, "bytes": added / items}
 
 
 def queued(url: str, messages: int, *, trace: bool) -> dict[str, float]:
@@ -89,11 +91,10 @@ def _kept(url: str, messages: int, decode: Callable[[bytes], Any], *, trace: boo
 def run(plan: Plan) -> Iterator[Table]:
     """Weigh prices, and the mix."""
     contenders = installed(CONTENDERS, plan.say)
-    messages = min(plan.messages, _ENOUGH)
     plan.say("Memory")
     with Feed() as feed:
         columns = [
-            interleave(contenders, plan, partial(_weigh, feed, kind, messages, trace))
+            interleave(contenders, plan, partial(_weigh, plan, feed, kind, trace))
             for kind in ("prices", "mix")
             for trace in (True, False)
         ]
@@ -105,9 +106,10 @@ def run(plan: Plan) -> Iterator[Table]:
     yield Table("Memory", "Bytes per unread event: as Python counts, and as the process grows.", headings, rows)
 
 
-def _weigh(feed: Feed, kind: str, messages: int, trace: bool, contender: Contender) -> Sample:
+def _weigh(plan: Plan, feed: Feed, kind: str, trace: bool, contender: Contender) -> Sample:
+    messages = min(plan.messages, _ENOUGH)
     url = feed.url(kind, messages=messages)
-    found = measure(feed, contender.run, url, messages=messages, trace=trace)
+    found = plan.measure(feed, contender.run, url, messages=messages, trace=trace)
     if found["items"] != messages:
         raise RuntimeError(f"{contender.name}: {messages} messages were sent, {found['items']} kept")
     return found

@@ -46,9 +46,10 @@ def websocket_app(url: str, probe: Probe) -> None:
     """websocket-client's `WebSocketApp` with `json.loads`: the baseline."""
     import websocket  # noqa: PLC0415 - only a process that measures it pays for it
 
-    loads, handle = json.loads, probe.handler()
+    loads, handle, opened = json.loads, probe.handler(), []
 
     def on_open(app: Any) -> None:
+        opened.append(app.sock)
         probe.begin()
         app.send(GO.decode())
 
@@ -56,6 +57,7 @@ def websocket_app(url: str, probe: Probe) -> None:
         handle(loads(message))
 
     websocket.WebSocketApp(url, on_open=on_open, on_message=on_message).run_forever()
+    opened[0].shutdown()  # websocket-client leaves the socket to the collector
 
 
 def websockets_sync(url: str, probe: Probe) -> None:
@@ -79,7 +81,9 @@ def pybit(url: str, probe: Probe) -> None:
     probe.begin()
     manager.subscribe("go", print, symbol="any")
     probe.wait()
+    connection = manager.ws.sock
     manager.exit()
+    connection.shutdown()
 
 
 def coinbase(url: str, probe: Probe) -> None:

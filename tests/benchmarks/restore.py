@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 from allenhark_ws import Connected, Pong, Price
@@ -16,12 +17,11 @@ from .probes import PATIENCE
 from .report import Table
 from .rounds import Contender, Plan, Sample, installed, interleave, middle, spread
 from .wire import mints
-from .worker import measure
 
 __all__ = ["by_hand", "ours", "run"]
 
 CONTENDERS: Final = (
-    Contender("ours, from reconnect()", "restore:ours"),
+    Contender("allenhark_ws, from reconnect()", "restore:ours"),
     Contender("a loop of WebSocket.send, from opening", "restore:by_hand"),
 )
 
@@ -49,7 +49,7 @@ def by_hand(url: str, count: int) -> dict[str, float]:
 
     wanted = mints(count)
     begun, cpu = time.perf_counter(), time.process_time()
-    connection = websocket.create_connection(url)
+    connection: Any = websocket.create_connection(url)
     connection.send('{"type":"auth","apiKey":"a key for benchmarks"}')
     _barrier(connection)
     for mint in wanted:
@@ -57,6 +57,7 @@ def by_hand(url: str, count: int) -> dict[str, float]:
     subscribed = _barrier(connection)
     found = {"subscribed": subscribed, "seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
     connection.close()
+    connection.shutdown()
     return found
 
 
@@ -70,7 +71,7 @@ def run(plan: Plan) -> Iterator[Table]:
     plan.say("Restore")
     contenders = installed(CONTENDERS, plan.say)
     with Feed() as feed:
-        samples = interleave(contenders, plan, lambda it: _restore(feed, it, plan.channels))
+        samples = interleave(contenders, plan, partial(_restore, plan, feed))
     rows = tuple(
         (
             name,
@@ -83,8 +84,9 @@ def run(plan: Plan) -> Iterator[Table]:
     yield Table("Restore", note, ("", "ms", "CPU, ms"), rows)
 
 
-def _restore(feed: Feed, contender: Contender, count: int) -> Sample:
-    found = measure(feed, contender.run, feed.url(), count=count)
+def _restore(plan: Plan, feed: Feed, contender: Contender) -> Sample:
+    count = plan.channels
+    found = plan.measure(feed, contender.run, feed.url(), count=count)
     if found["subscribed"] != count:
         raise RuntimeError(f"{contender.name}: {count} channels were wanted, {found['subscribed']} restored")
     return found

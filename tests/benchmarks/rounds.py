@@ -26,6 +26,7 @@ class Plan:
         seconds: how long to look at what is a matter of time.
         channels: how many are many.
         say: takes lines for whoever waits.
+        measure: runs a contender, ``module:function``, against a feed at a URL, with options; what it found.
     """
 
     rounds: int
@@ -33,6 +34,7 @@ class Plan:
     seconds: float
     channels: int
     say: Callable[[str], object]
+    measure: Callable[..., Sample]
 
 
 @frozen

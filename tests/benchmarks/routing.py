@@ -9,7 +9,7 @@ from typing import Final
 from .feed import Feed
 from .report import Table
 from .rounds import Contender, Plan, Sample, installed, interleave, ratios, spread
-from .worker import SPEED, measure
+from .worker import SPEED
 
 __all__ = ["run"]
 
@@ -36,7 +36,7 @@ def run(plan: Plan) -> Iterator[Table]:
         samples = interleave(
             contenders,
             plan,
-            lambda it: measure(feed, it.run, url, probe="count", messages=plan.messages, count=plan.channels),
+            lambda it: plan.measure(feed, it.run, url, probe="count", messages=plan.messages, count=plan.channels),
         )
     rows = tuple(
         (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from functools import partial
 from statistics import median
 from typing import Final
 
 from .feed import Feed
 from .report import Table
 from .rounds import Contender, Plan, Sample, Samples, installed, interleave, middle, ratios, spread
-from .worker import SPEED, measure
+from .worker import SPEED
 
 __all__ = ["BASELINE", "CONTENDERS", "run"]
 
@@ -25,10 +26,10 @@ CONTENDERS: Final = (
     Contender("websockets, sync + json.loads", "peers:websockets_sync", ("websockets",), share=0.2, closes=True),
     Contender(CYTHON, "peers:picows_orjson", ("picows", "orjson"), closes=True),
     Contender(LIMIT, "peers:raw_count", ("msgspec",), closes=True),
-    Contender("ours, inline callbacks", "ours:inline", SPEED),
-    Contender("ours, callback thread", "ours:callbacks", SPEED),
-    Contender("ours, for event in stream", "ours:iteration", SPEED),
-    Contender("ours, inline, bare install", "ours:inline", bare=True),
+    Contender("allenhark_ws, inline callbacks", "ours:inline", SPEED),
+    Contender("allenhark_ws, callback thread", "ours:callbacks", SPEED),
+    Contender("allenhark_ws, for event in stream", "ours:iteration", SPEED),
+    Contender("allenhark_ws, inline, bare install", "ours:inline", bare=True),
 )
 
 _NOTE: Final = (
@@ -47,19 +48,19 @@ def run(plan: Plan) -> Iterator[Table]:
         title = f"Throughput, {'TLS' if tls else 'plain'}"
         plan.say(title)
         with Feed(tls=tls) as feed:
-            samples = interleave(contenders, plan, lambda contender: _count(feed, contender, plan.messages))
+            samples = interleave(contenders, plan, partial(_count, plan, feed))
         yield table(title, samples)
 
 
-def _count(feed: Feed, contender: Contender, messages: int) -> Sample:
+def _count(plan: Plan, feed: Feed, contender: Contender) -> Sample:
     """One contender, once.
 
     Raises:
         RuntimeError: it got other than was sent.
     """
-    part = contender.part(messages)
+    part = contender.part(plan.messages)
     url = feed.url("mix", messages=part, close=int(contender.closes))
-    found = measure(feed, contender.run, url, bare=contender.bare, probe="count", messages=part)
+    found = plan.measure(feed, contender.run, url, bare=contender.bare, probe="count", messages=part)
     if found["messages"] != part:
         raise RuntimeError(f"{contender.name}: {part} messages were sent, {found['messages']} counted")
     return found

@@ -15,7 +15,7 @@ from .feed import Feed
 from .probes import Count, Probe, Stamps
 from .process import command, run
 
-__all__ = ["SPEED", "main", "measure"]
+__all__ = ["SPEED", "do", "main", "measure"]
 
 SPEED: Final = tuple(pin.partition("==")[0] for pin in pins(read_requirements()["speed"]))
 """What the extra ``speed`` brings; its modules have the names of their packages."""
@@ -41,7 +41,8 @@ def measure(feed: Feed, contender: str, url: str, *, bare: bool = False, **optio
     return run(command("worker", job), feed.authority)
 
 
-def _do(url: str, contender: str, options: dict[str, Any]) -> Mapping[str, Any]:
+def do(contender: str, url: str, **options: Any) -> Mapping[str, Any]:
+    """Run a contender in this very process; what it found."""
     module, _, function = contender.partition(":")
     run_it = getattr(importlib.import_module(f".{module}", __package__), function)
     if "probe" not in options:
@@ -57,5 +58,5 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     if job["bare"]:
         sys.meta_path.insert(0, _Bare)
-    found = _do(job["url"], job["run"], job["options"])
+    found = do(job["run"], job["url"], **job["options"])
     sys.stdout.write(f"{json.dumps(found)}\n")
