@@ -13,11 +13,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from attrs import define, field
 
 from ._counters import Counters
+from ._express import SLOW
 from ._places import Callback
 from ._queue import Drained, EventQueue
 from ._router import Router
@@ -27,9 +27,6 @@ from .events import CallbackError, Closed, Event, SlowCallback
 __all__ = ["SLOW", "CallbackThread", "InlineCallbacks"]
 
 _logger = logging.getLogger("allenhark_ws")
-
-SLOW: Final = 1.0
-"""A callback that runs longer than this many seconds is reported."""
 
 
 _Call = tuple[Callback, Event, float]
@@ -51,68 +48,35 @@ def _log(callback: Callback, error: BaseException) -> None:
 
 @define(eq=False)
 class _Runner:
-    """Runs the callbacks of one event after the other and accounts for what they do.
+    """Runs the callbacks of one event after the other and accounts for what they raise.
 
     Args:
         counters: where exceptions are counted.
-        report: takes the `CallbackError` and `SlowCallback` events; called on the running thread.
-        clock: monotonic seconds.
-        afterwards: report a slow callback when it returns, since nobody can watch it while it runs.
-
-    Attributes:
-        current: the call under way; with `afterwards` nobody looks.
+        report: takes the `CallbackError` events; called on the running thread.
     """
 
     _counters: Counters
     _report: Callable[[Event], None]
-    _clock: Callable[[], float]
-    _afterwards: bool = False
     router: weakref.ref[Router] | None = None
-    current: _Call | None = None
 
-    def run(self, event: Event) -> None:
-        """Call every callback of the event, but those that were removed meanwhile."""
-        callbacks = self._callbacks_for(event)
-        if callbacks:
-            self.call(callbacks, event)
-
-    def call(self, callbacks: tuple[Callback, ...], event: Event) -> None:
-        """Call these callbacks, which are the event's, but those that are removed meanwhile."""
-        self._call(callbacks[0], event)
-        for callback in callbacks[1:]:
-            if self._still_wanted(callback, event, callbacks):
-                self._call(callback, event)
-
-    def _callbacks_for(self, event: Event) -> tuple[Callback, ...]:
+    def callbacks_for(self, event: Event) -> tuple[Callback, ...]:
+        """The callbacks of an event, as they are registered now."""
+        # No local of a frame that calls back may hold the router: the traceback of an error, kept by the user, keeps
+        # its frames.
         router = None if self.router is None else self.router()
         return () if router is None else router.callbacks_for(event)
 
-    def _still_wanted(self, callback: Callback, event: Event, before: tuple[Callback, ...]) -> bool:
+    def is_still_wanted(self, callback: Callback, event: Event, before: tuple[Callback, ...]) -> bool:
         """Whether the callbacks called before this one, or another thread, have left it registered."""
-        now = self._callbacks_for(event)
+        now = self.callbacks_for(event)
         return now is before or any(identity(each) == identity(callback) for each in now)
 
-    def _call(self, callback: Callback, event: Event) -> None:
-        # No local of this frame may hold the router: the traceback of an error, kept by the user, keeps its frames.
-        since = self._clock()
-        self.current = (callback, event, since)
-        try:
-            callback(event)
-        except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
-            self._failed(callback, event, error)
-        self.current = None
-        if self._afterwards:
-            self._report_if_slow(callback, event, self._clock() - since)
-
-    def _failed(self, callback: Callback, event: Event, error: BaseException) -> None:
+    def failed(self, callback: Callback, event: Event, error: BaseException) -> None:
+        """A callback raised."""
         self._counters.callback_errors += 1
         if not isinstance(event, CallbackError):
             self._report(CallbackError(callback, event, error))
         _log(callback, error)
-
-    def _report_if_slow(self, callback: Callback, event: Event, seconds: float) -> None:
-        if seconds >= SLOW and _is_reportable(event):
-            self._report(SlowCallback(callback, seconds))
 
 
 @define(eq=False)
@@ -133,6 +97,7 @@ class CallbackThread:
     _report: Callable[[Event], None]
     _clock: Callable[[], float] = time.monotonic
     _runner: _Runner = field(init=False)
+    _current: _Call | None = field(default=None, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _last: Closed | None = field(default=None, init=False)
     _over: threading.Event = field(factory=threading.Event, init=False)
@@ -140,7 +105,7 @@ class CallbackThread:
     _told: float | None = field(default=None, init=False)  # when the call began that was reported last
 
     def __attrs_post_init__(self) -> None:
-        self._runner = _Runner(self._counters, self._report, self._clock)
+        self._runner = _Runner(self._counters, self._report)
 
     def attach(self, router: weakref.ref[Router]) -> None:
         """Say where the callbacks are found."""
@@ -152,7 +117,7 @@ class CallbackThread:
         self._thread.start()
 
     @property
-    def call(self) -> None:
+    def inline(self) -> None:
         """Nothing is called here and now."""
 
     def put(self, events: Sequence[Event]) -> int:
@@ -178,23 +143,32 @@ class CallbackThread:
         with contextlib.suppress(Drained):
             while True:
                 event = self.queue.take()
-                if self._expired():
+                if self._deadline is not None and self._clock() >= self._deadline:
                     late += 1
                 else:
-                    self._runner.run(event)
+                    self._call_back(event)
                 del event
         # A queue that failed is drained before the client has ended.
         self._over.wait()
         self._counters.dropped += late  # the I/O thread, which counts here too, is through by now
         if self._last is not None:
-            self._runner.run(self._last)
+            self._call_back(self._last)
 
-    def _expired(self) -> bool:
-        return self._deadline is not None and self._clock() >= self._deadline
+    def _call_back(self, event: Event) -> None:
+        """Call every callback of the event, but those that are removed meanwhile."""
+        callbacks = self._runner.callbacks_for(event)
+        for callback in callbacks:
+            if callback is callbacks[0] or self._runner.is_still_wanted(callback, event, callbacks):
+                self._current = (callback, event, self._clock())
+                try:
+                    callback(event)
+                except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
+                    self._runner.failed(callback, event, error)
+                self._current = None
 
     def overdue(self, now: float) -> SlowCallback | None:
         """The report of a callback that is slow and was not reported yet."""
-        call = self._runner.current
+        call = self._current
         if call is None or not self._is_worth_watching(call):
             return None
         callback, _, since = call
@@ -207,7 +181,7 @@ class CallbackThread:
         """When to look for an overdue callback again; None while the thread has nothing to do."""
         if self.queue.idle:
             return None
-        call = self._runner.current
+        call = self._current
         return now + SLOW if call is None or not self._is_worth_watching(call) else call[2] + SLOW
 
     def _is_worth_watching(self, call: _Call) -> bool:
@@ -237,6 +211,8 @@ class CallbackThread:
 class InlineCallbacks:
     """Runs callbacks on the I/O thread: the lowest latency, and a slow one delays everything.
 
+    Nobody can watch a callback while it runs, so a slow one is reported when it returns.
+
     Args:
         counters: where exceptions are counted.
         report: takes `CallbackError` and `SlowCallback` events.
@@ -245,28 +221,56 @@ class InlineCallbacks:
 
     _counters: Counters
     _report: Callable[[Event], None]
-    _clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.monotonic
     _runner: _Runner = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._runner = _Runner(self._counters, self._report, self._clock, afterwards=True)
+        self._runner = _Runner(self._counters, self._report)
 
     @property
     def queue(self) -> EventQueue | None:
         """There is none: events are delivered as they come."""
         return None
 
-    @property
-    def call(self) -> Callable[[tuple[Callback, ...], Event], None]:
-        """Calls these callbacks of an event here and now."""
-        return self._runner.call
-
     def attach(self, router: weakref.ref[Router]) -> None:
         """Say where the callbacks are found."""
         self._runner.router = router
 
+    @property
+    def inline(self) -> InlineCallbacks:
+        """Itself."""
+        return self
+
     def put(self, events: Sequence[Event]) -> int:
         """Call back at once; nothing is ever lost."""
         for event in events:
-            self._runner.run(event)
+            callbacks = self._runner.callbacks_for(event)
+            if callbacks:
+                self._call(callbacks[0], event)
+                self.call_others(callbacks, event)
         return 0
+
+    def call_others(self, callbacks: tuple[Callback, ...], event: Event) -> None:
+        """Call all but the first, those that are removed meanwhile excepted."""
+        for callback in callbacks[1:]:
+            if self._runner.is_still_wanted(callback, event, callbacks):
+                self._call(callback, event)
+
+    def _call(self, callback: Callback, event: Event) -> None:
+        since = self.clock()
+        try:
+            callback(event)
+        except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
+            self.failed(callback, event, error)
+        seconds = self.clock() - since
+        if seconds >= SLOW:
+            self.was_slow(callback, event, seconds)
+
+    def failed(self, callback: Callback, event: Event, error: BaseException) -> None:
+        """A callback raised."""
+        self._runner.failed(callback, event, error)
+
+    def was_slow(self, callback: Callback, event: Event, seconds: float) -> None:
+        """A callback took so long."""
+        if _is_reportable(event):
+            self._report(SlowCallback(callback, seconds))

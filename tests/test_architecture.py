@@ -34,7 +34,7 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
     (
         frozenset({"_session", "_link", "_verdict"}),
         frozenset({"_transport", "_connect", "_guard", "_frames", "_proxy", "_aside"}),
-        frozenset({"_router", "_places", "_routes", "_wanted"}),
+        frozenset({"_router", "_express", "_places", "_routes", "_wanted"}),
         frozenset({"_wakeup"}),
     ),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from attrs import define, field
 
 from allenhark_ws._counters import Counters
-from allenhark_ws._places import Callback
+from allenhark_ws._express import Inline
 from allenhark_ws._queue import Drained, EventQueue
 from allenhark_ws._router import Delivery, Router, dropping_report
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
@@ -45,12 +45,16 @@ class Sink:
 
     queue: EventQueue | None = None
     events: list[Event] = field(factory=list)
-    call: Callable[[tuple[Callback, ...], Event], None] | None = None
 
     def put(self, events: Sequence[Event]) -> int:
         """Take the events."""
         self.events.extend(events)
         return 0 if self.queue is None else self.queue.put(events)
+
+    @property
+    def inline(self) -> Inline | None:
+        """Nothing is called here and now."""
+        return None
 
 
 @define(eq=False)
