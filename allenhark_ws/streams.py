@@ -131,7 +131,12 @@ class Stream(Generic[E]):
 
     def __iter__(self) -> Iterator[E]:
         """Yield events as they come; ends quietly when stream or client is closed, raises when either failed."""
+        check, take_now = self._client._check_process, self._events.take_now
         while True:
+            with contextlib.suppress(IndexError):
+                while True:
+                    check()
+                    yield take_now()  # type: ignore[misc]
             try:
                 event = self.get()
             except StreamClosed:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Feed", "main"]
 
+_NEVER: Final = threading.Event()
+"""Waited for with a timeout, to let time pass."""
+
 _SPIN: Final = 200_000
 """Nanoseconds before a message is due in which the server does not sleep: waking up takes too long."""
 
@@ -85,7 +88,7 @@ def _pace(conn: socket.socket, messages: int, rate: int) -> None:
     due = now()
     for _ in range(messages):
         due = max(due + interval, now())
-        time.sleep(max(0, due - now() - _SPIN) / 1e9)
+        _NEVER.wait(max(0, due - now() - _SPIN) / 1e9)
         while now() < due:
             pass
         conn.sendall(wire.stamped(now()))
