@@ -48,12 +48,19 @@ def is_shallow(payload: bytes) -> bool:
 class Moments(dict[str, datetime]):
     """Timestamps read before: a server's clock ticks far slower than its messages come.
 
-    Reading one takes 0.4 µs, finding it here a tenth of that, and the events share it.  ``moments[text]`` raises
-    `Misfit` when the text is no timestamp.
+    Reading one takes 0.4 µs, finding it here a tenth of that, and the events share it.  ``moments[text]`` raises what
+    the reader raises when the text is no timestamp.
+
+    Args:
+        read: reads a timestamp; `_strict.moment`, or what gives the same sooner.
     """
 
+    def __init__(self, read: Callable[[Any, Any], datetime] = moment) -> None:
+        super().__init__()
+        self._read = read
+
     def __missing__(self, text: str) -> datetime:
-        found = moment(text, None)
+        found = self._read(text, None)
         if len(text) <= _LONGEST_MOMENT:
             if len(self) >= _MAX_MOMENTS:
                 self.clear()

@@ -2,20 +2,20 @@
 
 msgspec reads a frame into a tagged `Struct`, strictly: it refuses a key that is not documented, a value of another
 type, a repeated ``type`` that says otherwise, and bytes that are not UTF-8.  So whatever it accepts has the documented
-keys and nothing else, and means the same to the plain way.  Its own timestamps would be rounded where ours are cut, so
-these stay text until `Moments` reads them.  The rules of `_lanes` hold here.
+keys and nothing else, and means the same to the plain way.  Its own timestamps are rounded where ours are cut, so that
+they stay text until it is clear that there is nothing to round.  The rules of `_lanes` hold here.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timezone
+from typing import Any, Final
 
 import msgspec
 
 from . import _twins
 from ._lanes import Lane, Moments
-from ._strict import Misfit
+from ._strict import Misfit, moment
 from .channels import Transactions
 from .events import BotUpdate, PriceUpdate, TradeExecuted, TransactionConfirmed
 
@@ -47,6 +47,23 @@ class _Bot(msgspec.Struct, tag_field="type", tag="bot_update", rename="camel", f
     data: _Trade
 
 
+_EXACT: Final = len("2024-01-15T10:30:00.123456Z")
+"""Characters that a timestamp may have and still be exact: a time zone written longer leaves room for fewer digits."""
+
+
+def _moment(text: str, _type: object) -> datetime:
+    """`_strict.moment`, in a quarter of its time for the usual spellings.
+
+    Raises:
+        Misfit, ValueError: it is no timestamp.
+    """
+    if len(text) <= _EXACT:
+        found = msgspec.convert(text, datetime)
+        if found.tzinfo is timezone.utc:
+            return found
+    return moment(text, None)
+
+
 def msgspec_lane(otherwise: Lane) -> Lane:
     """The lane for `float` numbers.
 
@@ -56,7 +73,7 @@ def msgspec_lane(otherwise: Lane) -> Lane:
         otherwise: the lane to ask about whatever msgspec refuses.
     """
     decode = msgspec.json.Decoder(_Price | _Transaction | _Bot).decode
-    moments = Moments()
+    moments = Moments(_moment)
     price_twin, transaction_twin, bot_twin, trade_twin = _twins.PRICE, _twins.TRANSACTION, _twins.BOT, _twins.TRADE
 
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:  # what twins become

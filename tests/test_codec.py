@@ -472,6 +472,29 @@ def test_a_timestamp_may_come_again(decimal: bool) -> None:
         assert codec.decode(raw, NOW) == plain.decode(raw, NOW)
 
 
+@given(
+    st.builds(
+        "{}-{}-{}{}{}:{}{}{}{}".format,
+        st.sampled_from(["2024", "0001", "9999", "0000", "24", "+2024"]),
+        st.sampled_from(["01", "12", "02", "13", "00", "1", "W03"]),
+        st.sampled_from(["15", "29", "30", "31", "00", "1"]),
+        st.sampled_from(["T", "t", " ", "", "_"]),
+        st.sampled_from(["00", "10", "23", "24", "9"]),
+        st.sampled_from(["00", "30", "59", "60", "5"]),
+        st.sampled_from([":00", ":59", ":60", "", "00", ":0"]),
+        st.from_regex(r"|[.,]\d{1,10}|[.]", fullmatch=True) | st.sampled_from([".9999995", ".999999", ".0000005"]),
+        st.sampled_from(["Z", "z", "", "+00:00", "-00:00", "+0000", "+05:30", "-23:59", "+24:00", "+05", " Z"]),
+    )
+)
+def test_every_engine_reads_a_timestamp_alike(text: str) -> None:
+    """Whatever spelling is accepted has the same meaning everywhere: digits beyond microseconds are cut."""
+    raw = json.dumps({"type": "price_update", "mint": "M", "price": 1, "volume": 7, "timestamp": text}).encode()
+    events = [codec.decode(raw, NOW) for codec in CODECS.values()]
+    assert {repr(getattr(event, "timestamp", event)) for event in events} == {
+        repr(getattr(events[0], "timestamp", events[0]))
+    }
+
+
 @pytest.mark.parametrize("engine", ["stdlib", "auto"])
 def test_what_a_fast_lane_makes_is_an_event_like_every_other(engine: str) -> None:
     """It is frozen, and its class is the public one."""

@@ -27,7 +27,7 @@ PIECE: Final = 128 * 1024
 """Bytes that the server sends at once."""
 
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_BLOCK: Final = 3_000
+_BLOCK: Final = 12_000
 _BOTS: Final = tuple(f"bot_{number:06x}" for number in range(10))
 _WALLET: Final = "9WzDXwBbmkg8ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM"
 
@@ -48,18 +48,20 @@ def channels(count: int = MINTS) -> tuple[Channel, ...]:
     return (*map(Price, mints(count)), *map(Bot, _BOTS), Transactions(_WALLET))
 
 
-def _moment(source: random.Random) -> str:
-    return f"2024-01-15T{source.randrange(24):02}:{source.randrange(60):02}:{source.randrange(60):02}Z"
+def _moment(number: int) -> str:
+    """The server's clock at one message of a block: milliseconds, at ten thousand messages a second."""
+    seconds, milliseconds = divmod(number // 10, 1_000)
+    return f"2024-01-15T10:30:{seconds:02}.{milliseconds:03}Z"
 
 
 def _price(source: random.Random, mint: str) -> dict[str, Any]:
     price, volume = round(source.uniform(0.01, 300), 4), source.randrange(1_000, 10_000_000)
-    return {"type": "price_update", "mint": mint, "price": price, "volume": volume, "timestamp": _moment(source)}
+    return {"type": "price_update", "mint": mint, "price": price, "volume": volume, "timestamp": ""}
 
 
 def _trade(source: random.Random) -> dict[str, Any]:
     profit = round(source.uniform(-5, 5), 3)
-    data = {"signature": _identifier(source, 88), "profit": profit, "timestamp": _moment(source)}
+    data = {"signature": _identifier(source, 88), "profit": profit, "timestamp": ""}
     return {"type": "bot_update", "botId": source.choice(_BOTS), "event": "trade_executed", "data": data}
 
 
@@ -91,6 +93,10 @@ def payloads(kind: str, count: int) -> tuple[bytes, ...]:
     else:
         raise ValueError(f"no traffic is called {kind!r}")
     source.shuffle(messages)
+    for number, message in enumerate(messages):
+        dated = message.get("data", message)
+        if "timestamp" in dated:
+            dated["timestamp"] = _moment(number)
     return tuple(map(_compact, messages))
 
 
