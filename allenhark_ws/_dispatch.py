@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from attrs import define, field
 
@@ -46,6 +47,21 @@ def _log(callback: Callback, error: BaseException) -> None:
         _logger.error("callback %s raised %s", name, type(error).__name__, exc_info=error)
 
 
+class _Nobody:
+    """Stands for a router that is gone."""
+
+    @staticmethod
+    def callbacks_for(_event: Event) -> tuple[Callback, ...]:
+        return ()
+
+
+_NOBODY: Final = _Nobody()
+
+
+def _nowhere() -> None:
+    """Stands for the reference to a router before there is one."""
+
+
 @define(eq=False)
 class _Runner:
     """Runs the callbacks of one event after the other and accounts for what they raise.
@@ -57,14 +73,13 @@ class _Runner:
 
     _counters: Counters
     _report: Callable[[Event], None]
-    router: weakref.ref[Router] | None = None
+    router: Callable[[], Router | None] = _nowhere
 
     def callbacks_for(self, event: Event) -> tuple[Callback, ...]:
         """The callbacks of an event, as they are registered now."""
         # No local of a frame that calls back may hold the router: the traceback of an error, kept by the user, keeps
         # its frames.
-        router = None if self.router is None else self.router()
-        return () if router is None else router.callbacks_for(event)
+        return (self.router() or _NOBODY).callbacks_for(event)
 
     def is_still_wanted(self, callback: Callback, event: Event, before: tuple[Callback, ...]) -> bool:
         """Whether the callbacks called before this one, or another thread, have left it registered."""
@@ -156,14 +171,15 @@ class CallbackThread:
 
     def _call_back(self, event: Event) -> None:
         """Call every callback of the event, but those that are removed meanwhile."""
-        callbacks = self._runner.callbacks_for(event)
+        runner = self._runner
+        callbacks = (runner.router() or _NOBODY).callbacks_for(event)
         for callback in callbacks:
-            if callback is callbacks[0] or self._runner.is_still_wanted(callback, event, callbacks):
+            if callback is callbacks[0] or runner.is_still_wanted(callback, event, callbacks):
                 self._current = (callback, event, self._clock())
                 try:
                     callback(event)
                 except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
-                    self._runner.failed(callback, event, error)
+                    runner.failed(callback, event, error)
                 self._current = None
 
     def overdue(self, now: float) -> SlowCallback | None:

@@ -159,6 +159,10 @@ class Router:
         """The callbacks of an event, in order of registration."""
         if type(event) is PriceUpdate:
             return self.places.price[event.mint].callbacks
+        if type(event) is TransactionConfirmed:
+            return self.places.transaction[None if event.channel is None else event.channel.wallet].callbacks
+        if type(event) is BotUpdate:
+            return self.places.bot[event.bot_id].callbacks
         return self._callbacks.match(event)
 
     def add_queue(self, token: Hashable, kinds: Iterable[Kind], queue: EventQueue) -> None:
