@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import selectors
 import socket
 import threading
@@ -185,6 +186,7 @@ class Loop:
     _held: list[Event] = field(factory=list, init=False)
     _key: Secret | None = field(default=None, init=False)
     _close_deadline: float | None = field(default=None, init=False)
+    _looked_at: float = field(default=0.0, init=False)
     _announced: State = field(default=State.IDLE, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -417,11 +419,12 @@ class Loop:
         self._read_mail()
         self._deliver_held()
         self._exchange(ready)
-        self._advance()
+        self._advance(ready)
 
     def _sleep(self) -> int:
         """Wait for the socket, a wake-up or the next deadline; what the socket is ready for."""
         self._watch_socket()
+        self._looked_at = self._clock.now().mono
         return self._select(self._timeout())
 
     def _timeout(self) -> float | None:
@@ -500,17 +503,25 @@ class Loop:
         if not self._held and (ready & selectors.EVENT_READ or transport.pending):
             self._receive(transport)
 
-    def _advance(self) -> None:
-        """Do what is due."""
-        now = self._clock.now()
-        deadline = self._send_deadline()
-        if self._transport is not None and deadline is not None and now.mono >= deadline:
+    def _advance(self, ready: int) -> None:
+        """Do what is due.
+
+        The peer is judged by the time before the last look at its socket: this process may have been stopped since, and
+        what came meanwhile lies there unread.
+        """
+        now, deadline = self._clock.now(), self._send_deadline()
+        if self._transport is not None and deadline is not None and self._looked_at >= deadline:
             self._transport.expire()
         if not (self._held and self.session.state is State.BACKOFF):
-            self.session.tick(now, room=self._has_room())
+            self.session.tick(now, room=self._has_room(), silent_at=self._silent_at(ready))
         self._obey()
         self._watch_callbacks(now)
         self._announce()
+
+    def _silent_at(self, ready: int) -> float:
+        """When the socket had nothing to read; never, while there may be more than the one read took."""
+        unread = ready & selectors.EVENT_READ or (self._transport is not None and self._transport.pending)
+        return -math.inf if unread else self._looked_at
 
     def _watch_callbacks(self, now: Instant) -> None:
         slow = None if self.callbacks is None else self.callbacks.overdue(now.mono)

@@ -14,6 +14,7 @@ Neighbours: `_loop` feeds and obeys it; `_link` keeps one connection's books, `_
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Hashable, Iterable
 from datetime import timedelta
 from typing import Final
@@ -294,17 +295,19 @@ class Session:
         if self._link is not None:
             self._link.be_patient(now.mono + self._settings.pong_timeout)
 
-    def tick(self, now: Instant, *, room: bool = True) -> None:
+    def tick(self, now: Instant, *, room: bool = True, silent_at: float = math.inf) -> None:
         """Do what is due.
 
         Args:
             now: the time.
             room: the transport can take more to send.
+            silent_at: monotonic seconds at which the connection had nothing to read.  Life is judged by that: after a
+                time in which this machine or process was asleep, the proof may lie unread.
         """
         if self._retry_at is not None and now.mono >= self._retry_at:
             self._connect()
         elif self._link is not None:
-            self._check_life(self._link, now)
+            self._check_life(self._link, now, min(now.mono, silent_at))
         link = self._link
         if link is not None and link.is_ready:
             self._beat(link, now)
@@ -357,10 +360,10 @@ class Session:
             self._ping(link, now)
             link.next_ping_at = now.mono + self._settings.heartbeat_interval
 
-    def _check_life(self, link: Link, now: Instant) -> None:
+    def _check_life(self, link: Link, now: Instant, silent_at: float) -> None:
         """Before READY a pong has to come in time, afterwards anything."""
         deadline = link.silence_deadline if link.is_ready else link.barrier_deadline
-        if self._suspended or deadline is None or now.mono < deadline:
+        if self._suspended or deadline is None or silent_at < deadline:
             return
         within = f"within {self._settings.pong_timeout:g} s"
         if link.is_ready:

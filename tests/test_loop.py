@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import re
+import selectors
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,6 +41,7 @@ from allenhark_ws import (
 )
 from allenhark_ws._aside import Interrupted, Waiter
 from allenhark_ws._loop import Clock
+from allenhark_ws._transport import Batch
 from allenhark_ws.config import Secret
 
 from .fakes import LogKeeper, settings
@@ -120,6 +124,101 @@ def test_a_mute_server_is_dropped_after_the_pong_timeout() -> None:
         s.run(1)
         assert kinds_of(drained(events)) == ["Disconnected", "Reconnecting", "Connected", "Gap"]
         assert s.server.wires[0].left == [("abort", None)]
+
+
+def doze(s: Scripted, meanwhile: Callable[[], object]) -> None:
+    """Stop the process for an hour between a wait of the loop and what it does then; the server goes on meanwhile."""
+    wait = s.clock.wait
+
+    def dozing(selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        s.clock.wait = wait
+        ready = wait(selector, timeout)
+        s.clock.advance(3600)
+        meanwhile()
+        return ready
+
+    s.clock.wait = dozing
+    s.settle()  # on to the wait
+    s.settle()  # out of it
+
+
+def test_what_came_while_the_process_was_stopped_is_proof_of_life() -> None:
+    """A process that wakes after the deadline reads what lies there before it judges; the connection goes on."""
+    with Scripted() as s:
+        events = s.client.stream(LifecycleEvent, PriceUpdate)
+        s.ready()
+        s.server.pongs = False
+        s.run(30)
+        assert s.server.kinds().count("ping") == 2
+        s.server.pongs = True
+        drained(events)
+        doze(s, lambda: s.wire.push(price("m"), {"type": "pong"}))
+        assert kinds_of(drained(events)) == ["PriceUpdate"]
+        assert s.server.kinds().count("ping") == 3
+        s.run(30)
+        assert s.server.kinds().count("ping") == 4
+        assert len(s.server.wires) == 1
+
+
+@pytest.mark.parametrize("where", ["in the socket", "decrypted"])
+def test_a_long_message_is_read_whole_before_life_is_judged(where: str) -> None:
+    """What was sent in time may take more than one read, and TLS may hold the rest."""
+    with Scripted() as s:
+        events = s.client.stream(LifecycleEvent, PriceUpdate)
+        s.ready()
+        s.server.pongs = False
+        s.run(30)
+        s.server.pongs = True
+        drained(events)
+        whole, parts = s.wire.receive, [Batch()] * 3
+
+        def receive() -> Batch:
+            if not parts:
+                s.wire.pending = False
+                s.wire._far.send(b"x")
+                return whole()
+            if where == "decrypted":
+                s.wire.pending = True
+                with contextlib.suppress(BlockingIOError):
+                    s.wire.sock.recv(4096)
+            return parts.pop()
+
+        s.wire.receive = receive
+        doze(s, lambda: s.wire.push(price("m"), {"type": "pong"}))
+        assert kinds_of(drained(events)) == ["PriceUpdate"]
+        assert len(s.server.wires) == 1
+
+
+def test_a_process_that_was_stopped_notices_a_dead_connection() -> None:
+    """Nothing lies there: the ping was not answered, so the connection is given up at once."""
+    with Scripted() as s:
+        events = s.client.stream(LifecycleEvent)
+        s.ready()
+        s.server.pongs = False
+        s.run(30)
+        drained(events)
+        doze(s, lambda: None)
+        assert kinds_of(drained(events)) == ["Disconnected", "Reconnecting"]
+        assert s.server.wires[0].left == [("abort", None)]
+
+
+def test_a_socket_that_takes_again_after_a_stop_is_written_before_it_is_given_up() -> None:
+    """The deadline of what is to be sent is judged by a look at the socket too."""
+    with Scripted() as s:
+        s.ready()
+        done: list[str] = []
+
+        def written() -> None:
+            done.append("write")
+            s.wire.wants_write, s.wire.send_deadline = False, None
+
+        def takes_again() -> None:
+            s.wire.wants_write = True
+
+        s.wire.write, s.wire.expire = written, lambda: done.append("expire")
+        s.wire.send_deadline = s.clock.now().mono + 10
+        doze(s, takes_again)
+        assert done == ["write"]
 
 
 def test_the_wall_clock_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -776,6 +777,24 @@ def test_silence_after_a_ping_is_death() -> None:
     assert disconnected.cause.reason == "nothing arrived within 10 s after a ping"
     assert disconnected == Disconnected(1006, "", disconnected.cause, 0.0)
     assert reconnecting == Reconnecting(1, 0.0, disconnected.cause)
+
+
+@pytest.mark.parametrize("situation", [EARLY, READY])
+def test_what_lies_unread_is_read_before_life_is_judged(situation: str) -> None:
+    """A machine that slept past the deadline has not listened: only a look at the socket after it shows silence."""
+    bench = in_state(situation)
+    bench.clock.advance(bench.due() or 0.0)
+    deadline = bench.now.mono
+    if situation == READY:
+        assert bench.tick() == [PING]
+        deadline += 10.0
+    now = bench.clock.advance(3600.0)
+    for silent_at in (-math.inf, deadline - 0.125):
+        bench.session.tick(now, silent_at=silent_at)
+        assert Drop() not in bench.session.take()
+        assert bench.session.next_deadline() == deadline
+    bench.session.tick(now, silent_at=deadline)
+    assert Drop() in bench.session.take()
 
 
 def test_any_frame_is_proof_of_life() -> None:
