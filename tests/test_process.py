@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
-import select
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 pytest.importorskip("websockets", reason="needs the extra testing")
 
 
-import allenhark_ws
 from allenhark_ws import Closed, Event, Price, PriceUpdate, State, _process
 from allenhark_ws.testing import Simulator
 
+from .processes import Script, posix
 from .scripted import PATIENCE, client_of, price
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-ROOT = Path(allenhark_ws.__file__).parents[1]
-PROLOGUE = """
-import gc, os, sys, threading, time
-from allenhark_ws import *
-url = sys.argv[1]
-def say(*words):
-    print(*words, flush=True)
-never = threading.Event()
-"""
-posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
 
 
 @pytest.fixture
@@ -48,57 +29,6 @@ def sim() -> Iterator[Simulator]:
     """A simulator of its own for each test."""
     with Simulator() as simulator:
         yield simulator
-
-
-class Script:
-    """A program run in a process of its own; ended for sure on leaving the ``with``."""
-
-    def __init__(self, url: str, text: str) -> None:
-        command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c"]
-        self.process = subprocess.Popen(
-            [*command, PROLOGUE + textwrap.dedent(text), url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            },
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-
-    def line(self) -> str:
-        """The next line it says."""
-        stdout: IO[str] | None = self.process.stdout
-        assert stdout is not None
-        assert select.select([stdout], [], [], PATIENCE)[0], "the script says nothing"
-        line = stdout.readline()
-        assert line, self.process.communicate()[1]
-        return line.strip()
-
-    def tell(self) -> None:
-        """Let it go on from where it reads a line."""
-        stdin: IO[str] | None = self.process.stdin
-        assert stdin is not None
-        stdin.write("\n")
-        stdin.flush()
-
-    def interrupt(self) -> None:
-        """Press Ctrl-C."""
-        self.process.send_signal(signal.SIGINT)
-
-    def end(self, within: float = PATIENCE) -> tuple[int, str, str]:
-        """Wait for the end; exit code and what was said."""
-        out, err = self.process.communicate(timeout=within)
-        return self.process.returncode, out.strip(), err.strip()
 
 
 # --- Ctrl-C
