@@ -200,7 +200,15 @@ def test_a_sigterm_handler_may_close_the_client(sim: Simulator, trust: dict[str,
 
 CONSUMERS = {
     "quick callback": 'client.subscribe(Price("m"), callback=lambda event: seen.set())',
-    "slow callback": 'client.subscribe(Price("m"), callback=lambda event: (seen.set(), never.wait(0.05)))',
+    "slow callback": """
+    calls = []
+    def slow(event):
+        calls.append(event)
+        if len(calls) >= 5 and (inline or client.stats.callback_backlog >= 500):
+            seen.set()
+        never.wait(0.2)
+    client.subscribe(Price("m"), callback=slow)
+    """,
     "raising callback": 'client.subscribe(Price("m"), callback=lambda event: (seen.set(), 1 / 0))',
     "read stream": 'stream = client.stream(Price("m")); stream.get(timeout=20); seen.set()',
     "full stream": 'full = client.stream(Price("m"), maxsize=1, overflow="block"); full.get(timeout=20); seen.set()',
@@ -220,7 +228,8 @@ def test_the_interpreter_ends_in_a_burst(sim: Simulator, trust: dict[str, str], 
     text = f"""
     import logging
     logging.disable()
-    client = Client("test-key", url=url, inline_callbacks={inline}).connect()
+    inline = {inline}
+    client = Client("test-key", url=url, inline_callbacks=inline).connect()
     seen = threading.Event()
     {CONSUMERS[consumer]}
     assert seen.wait(20)
