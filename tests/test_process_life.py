@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,7 +237,9 @@ def test_the_interpreter_ends_in_a_burst(sim: Simulator, trust: dict[str, str], 
     """
     with Script(sim.url, text, **trust) as script:
         sim.wait_for(lambda: sim.subscriptions, PATIENCE)
+        end = time.monotonic() + PATIENCE
         while script.process.poll() is None and sim.connections:
+            assert time.monotonic() < end, "the process lives on"
             for n in range(100):
                 sim.publish(price("m", float(n)))
         assert script.end(within=10) == (0, "", "")
