@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from .config import OVERFLOW_POLICIES
@@ -224,7 +225,8 @@ class EventQueue:
         self._starving = False
         self._dropping = False
         self._news = False
-        self._recovered = False
+        self._spell = 0  # of dropping: how many there were, and of which the end was told
+        self._recovered = 0
         self._unreported = 0
         self._finished = False
         self._error: AllenHarkError | None = None
@@ -284,6 +286,7 @@ class EventQueue:
         self._unreported += lost
         if not self._dropping:
             self._dropping = self._news = True
+            self._spell += 1
         if self.overflow == "error":
             self.failure = SlowConsumer(self.name, self.maxsize)
             self._finished = True
@@ -296,7 +299,7 @@ class EventQueue:
                 return None
             self._news = False
             if recovered:
-                self._dropping = self._recovered = False
+                self._dropping = False
             count, self._unreported = self._unreported, 0
             return count
 
@@ -355,6 +358,7 @@ class EventQueue:
 
     def _wait_and_take(self, timeout: float | None) -> Event:
         deadline = None if timeout is None else time.monotonic() + timeout
+        self._repeat_on_room()
         with self._lock:
             self._waiting += 1
             try:
@@ -375,17 +379,24 @@ class EventQueue:
         for hook in hooks:
             hook()
 
+    def _repeat_on_room(self) -> None:
+        """Tell of the room again before a wait that only the producer can end: Ctrl-C may have cut that off."""
+        if self._starving and not self._buffer:
+            self._on_room()
+
     def _hooks(self) -> list[Callable[[], None]]:
-        """Whom to tell, once the lock is released."""
+        """Whom to tell, once the lock is released.
+
+        Nothing is taken for told here: Ctrl-C may come before the hooks are called.
+        """
         hooks: list[Callable[[], None]] = []
         if self._starving and len(self._buffer) < self.maxsize:
-            self._starving = False
             hooks.append(self._on_room)
         below_half = 2 * len(self._buffer) < self.maxsize
-        if self._dropping and below_half and not self._recovered and self.failure is None:
-            self._recovered = True
-            hooks.append(self._tell_recovered)
+        if self._dropping and below_half and self._recovered != self._spell and self.failure is None:
+            hooks.append(partial(self._tell_recovered, self._spell))
         return hooks
 
-    def _tell_recovered(self) -> None:
+    def _tell_recovered(self, spell: int) -> None:
         self._on_recovered(self)
+        self._recovered = spell

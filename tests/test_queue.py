@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 
 import pytest
@@ -47,7 +47,7 @@ def drain(queue: EventQueue) -> list[Event]:
     return queue.take_batch(10_000, 0.0) if len(queue) else []
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(*targets: Callable[[], object]) -> Iterator[list[threading.Thread]]:
     """Run the functions on threads; every one must have ended by itself in the end."""
     threads = [threading.Thread(target=target, daemon=True) for target in targets]
@@ -200,7 +200,7 @@ def test_block_takes_everything_and_tells_its_room() -> None:
 
 
 def test_block_calls_on_room_once_when_there_is_some() -> None:
-    """A producer that found no room is told when it can go on; one that did not ask is not."""
+    """A producer that found no room is told when it can go on, until it looks; one that did not ask is not."""
     calls: list[int] = []
     queue = EventQueue("q", 1, "block", on_room=lambda: calls.append(len(queue)))
     queue.put([bot(1), bot(2)])
@@ -209,9 +209,75 @@ def test_block_calls_on_room_once_when_there_is_some() -> None:
     assert queue.room() == 0
     queue.take()
     assert calls == [0]
+    assert queue.room() == 1
     queue.put([bot(3)])
     queue.take()
     assert calls == [0]
+
+
+class Interrupted(list[object]):
+    """A hook that notes what it is told; the first time Ctrl-C cuts it off before it has heard anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due = True
+
+    def __call__(self, queue: object = None) -> None:
+        """Be told."""
+        if self._due:
+            self._due = False
+            raise KeyboardInterrupt
+        self.append(queue)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("batched", [False, True])
+def test_ctrl_c_does_not_swallow_the_news_of_room(*, batched: bool, left: int) -> None:
+    """The producer is told by the next read, also by one that finds nothing: only the producer can end its wait."""
+    told = Interrupted()
+    queue = EventQueue("q", 1 + left, "block", on_room=told)
+    queue.put([bot(n) for n in range(1 + left)])
+    assert queue.room() == 0
+
+    def take() -> object:
+        return queue.take_batch(1, 0.0) if batched else queue.take(0.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        take()
+    assert told == []
+    with contextlib.nullcontext() if left else pytest.raises(TimedOut):
+        take()
+    assert len(told) == 1
+
+
+def test_ctrl_c_does_not_swallow_the_news_of_recovery() -> None:
+    """It is told by the next read, once; so is every later recovery."""
+    told = Interrupted()
+    queue = EventQueue("q", 4, "drop_oldest", on_recovered=told)
+    for _ in range(2):
+        queue.put([bot(n) for n in range(6)])
+        while len(queue):
+            with contextlib.suppress(KeyboardInterrupt):
+                queue.take()
+        assert told == [queue]
+        assert queue.take_report(recovered=True) == 2
+        told.clear()
+
+
+def test_news_of_recovery_that_ends_late_is_not_the_next_one() -> None:
+    """The producer may have heard, and the queue be dropping again, before the hook has returned."""
+    told: list[int | None] = []
+
+    def hear(queue: EventQueue) -> None:
+        told.append(queue.take_report(recovered=True))
+        if len(told) == 1:
+            queue.put([bot(n) for n in range(5)])
+
+    queue = EventQueue("q", 2, "drop_oldest", on_recovered=hear)
+    queue.put([bot(n) for n in range(5)])
+    while len(queue):
+        queue.take()
+    assert told == [3, 3]
 
 
 def test_block_overfull_has_no_room_until_below_the_limit() -> None:
