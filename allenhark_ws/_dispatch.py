@@ -118,6 +118,7 @@ class CallbackThread:
     _over: threading.Event = field(factory=threading.Event, init=False)
     _deadline: float | None = field(default=None, init=False)
     _told: float | None = field(default=None, init=False)  # when the call began that was reported last
+    _disowned: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._runner = _Runner(self._counters, self._report)
@@ -156,13 +157,15 @@ class CallbackThread:
     def _serve(self) -> None:
         late = 0
         with contextlib.suppress(Drained):
-            while True:
+            while not self._disowned:
                 event = self.queue.take()
                 if self._deadline is not None and self._clock() >= self._deadline:
                     late += 1
                 else:
                     self._call_back(event)
                 del event
+        if self._disowned:
+            return
         # A queue that failed is drained before the client has ended.
         self._over.wait()
         self._counters.dropped += late  # the I/O thread, which counts here too, is through by now
@@ -217,6 +220,15 @@ class CallbackThread:
         thread = self._thread
         while thread is not None and thread.is_alive() and time.monotonic() < deadline:
             thread.join(min(0.5, max(0.0, deadline - time.monotonic())))
+
+    def disown(self) -> None:
+        """In a forked child: call back no more; what is queued is the parent's.
+
+        No lock is touched: a thread that is gone may hold it.  When the fork was made in a callback, this thread ends
+        with that.
+        """
+        self._disowned = True
+        self._runner.router = None
 
     def runs_here(self) -> bool:
         """Whether the caller is the callback thread."""
@@ -290,3 +302,10 @@ class InlineCallbacks:
         """A callback took so long."""
         if _is_reportable(event):
             self._report(SlowCallback(callback, seconds))
+
+    def disown(self) -> None:
+        """In a forked child: call back no more, with the rest of the batch either."""
+        router = self._runner.router()
+        self._runner.router = _nowhere
+        if router is not None:
+            router.disown()

@@ -382,6 +382,7 @@ class Loop:
         """In a forked child: let go of the parent's file descriptors, without a lock and without a word on the wire."""
         self.forked = True
         self.ended = True
+        self.sink.disown()
         for transport in (self._transport, self._candidate):
             if transport is not None:
                 transport.disown()

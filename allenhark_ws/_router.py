@@ -137,6 +137,10 @@ class Router:
         """After an edit: whatever was found before may be out of date."""
         self.places = Places(self._callbacks, self._queues, self._cells)
 
+    def disown(self) -> None:
+        """In a forked child, and without a lock: nobody gets anything any more."""
+        self.places = Places(RouteTable(), RouteTable(), _no_cells())
+
     # --- Editing, from any thread
 
     def add_callback(self, token: Hashable, kinds: Iterable[Kind], callback: Callback) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -37,12 +38,14 @@ class Script:
 
     def __init__(self, url: str, text: str, **environment: str) -> None:
         command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c"]
+        self._ended = False
         self.process = subprocess.Popen(
             [*command, PROLOGUE + textwrap.dedent(text), url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -54,9 +57,17 @@ class Script:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self.process.poll() is None:
+        if not self._ended:
+            with contextlib.suppress(ProcessLookupError):
+                self._kill()
+            self.process.communicate()
+
+    def _kill(self) -> None:
+        """End it with its children, which would keep its pipes open."""
+        if os.name == "posix":
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
             self.process.kill()
-        self.process.communicate()
 
     def line(self) -> str:
         """The next line it says."""
@@ -98,4 +109,5 @@ class Script:
     def end(self, within: float = PATIENCE) -> tuple[int, str, str]:
         """Wait for the end; exit code and what was said."""
         out, err = self.process.communicate(timeout=within)
+        self._ended = True
         return self.process.returncode, out.strip(), err.strip()

@@ -273,30 +273,37 @@ def test_forks_while_the_client_is_busy(sim: Simulator) -> None:
 @posix
 @pytest.mark.parametrize("inline", [False, True], ids=["callback thread", "I/O thread"])
 def test_a_fork_in_a_callback(sim: Simulator, inline: bool) -> None:
-    """The child returns from the callback as its only thread, ends, and leaves the connection alone."""
+    """The child returns from the callback, calls no other and ends; the parent and its connection go on."""
     text = f"""
     client = Client("test-key", url=url, inline_callbacks={inline})
-    children = []
+    parent, children, called = os.getpid(), [], []
     def fork(event):
-        child = os.fork()
-        if child == 0 and not {inline}:
-            os._exit(0)
-        if child:
-            children.append(child)
+        if event.type == "first":
+            while not {inline} and client.stats.callback_backlog < 2:
+                pass
+            children.append(os.fork())
+    def note(event):
+        called.append(event.type)
+        if os.getpid() != parent:
+            say("called in the child", event.type)
     client.on(UnknownMessage, fork)
+    client.on(UnknownMessage, note)
+    client.on(Closed, note)
     stream = client.stream(UnknownMessage)
     client.connect()
     say("ready")
-    stream.get()
-    while not children:
+    while len(called) < 3:
+        stream.get()
         client.flush()
-    say("status", os.waitpid(children[0], 0)[1], client.flush() > 0, client.stats.reconnects)
+    say("status", os.waitpid(children[0], 0)[1], *called, client.flush() > 0, client.stats.reconnects)
+    client.off(note)
     client.close()
     """
     with Script(sim.url, text) as script:
         assert script.line() == "ready"
-        sim.send_raw('{"type":"go"}')
-        assert script.end(within=10) == (0, "status 0 True 0", "")
+        for kind in ("first", "second", "third"):
+            sim.send_raw(f'{{"type":"{kind}"}}')
+        assert script.end(within=10) == (0, "status 0 first second third True 0", "")
 
 
 # --- Forgotten clients
