@@ -479,6 +479,28 @@ def test_join_gives_up_at_the_deadline() -> None:
     bench.thread.join(soon())
 
 
+# --- Forks
+
+
+def test_after_a_fork_nothing_is_called(bench: Bench) -> None:
+    """The callback that forked returns, and that was all: no other callback or event, no waiting, no `Closed`."""
+    calls: list[Event] = []
+
+    def fork(event: Event) -> None:
+        calls.append(event)
+        bench.sink.disown()
+
+    bench.on(Event, fork)
+    bench.on(Event, calls.append)
+    bench.router.deliver([price("a"), price("b")])
+    bench.deliver(Closed())
+    if not bench.inline:
+        bench.thread.start()
+        bench.thread.join(soon())
+        assert not bench.thread._thread.is_alive()
+    assert calls == [price("a")]
+
+
 # --- The end
 
 
