@@ -181,15 +181,23 @@ class Router:
     def hold(self, holder: Hashable, channels: Iterable[Channel]) -> None:
         """The holder wants the channels."""
         with self._lock:
-            added = self._wanted.hold(holder, channels)
-            for channel in added:
-                cls, key = key_of(channel)
-                self._cells[cls][key] = Cell()
-            if added:
-                self._renew()
-                self._edits.want(added)
+            try:
+                added = self._hold(holder, channels)
+            except BaseException:  # Ctrl-C: what is held must be told, or the next holder would take it for told
+                self._unwant(self._wanted.release(holder))
+                raise
         if added:
             self._edits.wake()
+
+    def _hold(self, holder: Hashable, channels: Iterable[Channel]) -> list[Channel]:
+        added = self._wanted.hold(holder, channels)
+        for channel in added:
+            cls, key = key_of(channel)
+            self._cells[cls][key] = Cell()
+        if added:
+            self._renew()
+            self._edits.want(added)
+        return added
 
     def release(self, holder: Hashable) -> None:
         """The holder is gone: its queue, and the channels that nobody else wants."""
@@ -222,7 +230,7 @@ class Router:
     def _unwant(self, channels: list[Channel]) -> None:
         for channel in channels:
             cls, key = key_of(channel)
-            del self._cells[cls][key]
+            self._cells[cls].pop(key, None)
         if channels:
             self._edits.unwant(channels)
 

@@ -37,21 +37,21 @@ class Wanted:
         """The holder wants the channels, beside what it holds already; those that nobody wanted before."""
         added = []
         for channel in dict.fromkeys(channels):
+            self._held.setdefault(holder, {})[channel] = None  # first: what was begun, `release` must find
             if channel not in self._holders:
                 self._holders[channel] = set()
                 added.append(channel)
             self._holders[channel].add(holder)
-            self._held.setdefault(holder, {})[channel] = None
         return added
 
     def release(self, holder: Hashable) -> list[Channel]:
         """The holder lets go of what it still holds; the channels that nobody wants any more."""
         removed = []
         for channel in self._held.pop(holder, ()):
-            holders = self._holders[channel]
+            holders = self._holders.get(channel, set())
             holders.discard(holder)
             if not holders:
-                del self._holders[channel]
+                self._holders.pop(channel, None)
                 removed.append(channel)
         return removed
 

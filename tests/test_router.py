@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,6 +16,7 @@ from allenhark_ws._counters import Counters
 from allenhark_ws._express import Inline
 from allenhark_ws._queue import Drained, EventQueue
 from allenhark_ws._router import Delivery, Router, dropping_report
+from allenhark_ws._routes import key_of
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 from allenhark_ws.errors import ClientClosed, SlowConsumer
 from allenhark_ws.events import (
@@ -331,6 +332,59 @@ def test_edits_are_told_once_per_change(bench: Bench) -> None:
         ("unwant", [Price("a")]),
     ]
     assert bench.edits.wakes == 3
+
+
+class InterruptedEdits(Edits):
+    """Ctrl-C comes with the first thing it is told."""
+
+    interruptions: int = 1
+    told: bool = False
+
+    def want(self, channels: list[Channel]) -> None:
+        """Take note before the interruption, or not at all."""
+        if self.interruptions:
+            self.interruptions -= 1
+            if self.told:
+                super().want(channels)
+            raise KeyboardInterrupt
+        super().want(channels)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_ctrl_c_leaves_nothing_that_is_held_but_not_told(told: bool) -> None:
+    """A subscribe cut off on either side of telling the session is undone, so that the next one is told."""
+    edits = InterruptedEdits()
+    edits.told = told
+    router = Router(Counters(), Sink(), edits)
+    with pytest.raises(KeyboardInterrupt):
+        router.hold(1, [Price("a"), Bot("b")])
+    assert router.wanted == frozenset()
+    router.hold(2, [Bot("b")])
+    cut_off = [("want", [Price("a"), Bot("b")])] if told else []
+    assert edits.log == [*cut_off, ("unwant", [Price("a"), Bot("b")]), ("want", [Bot("b")])]
+
+
+def test_ctrl_c_before_the_latest_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that is held already but has no place for its last event is let go of all the same."""
+    monkeypatch.setattr("allenhark_ws._router.key_of", interrupted_once(key_of))
+    with pytest.raises(KeyboardInterrupt):
+        bench.router.hold(1, [Price("a")])
+    assert bench.router.wanted == frozenset()
+    bench.router.hold(2, [Price("a")])
+    bench.router.deliver([price("a")])
+    assert bench.router.latest(Price("a")) == price("a")
+
+
+def interrupted_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, but Ctrl-C comes instead of its first call."""
+    interruptions = iter([KeyboardInterrupt])
+
+    def call(*arguments: Any) -> Any:
+        for interruption in interruptions:
+            raise interruption
+        return function(*arguments)
+
+    return call
 
 
 def test_drop_unsubscribes_whoever_holds(bench: Bench) -> None:

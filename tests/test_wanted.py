@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +32,24 @@ def test_a_holder_may_come_twice() -> None:
     wanted.hold("one", [A])
     assert wanted.hold("one", [A, B]) == [B]
     assert wanted.release("one") == [A, B]
+
+
+def test_what_ctrl_c_cut_off_can_be_released() -> None:
+    """Whatever was noted before the interruption is let go of, and the next holder is the first one again."""
+
+    class Interrupting(set[Any]):
+        def add(self, holder: object) -> None:
+            """Ctrl-C."""
+            raise KeyboardInterrupt
+
+    wanted = Wanted()
+    wanted.hold("one", [A])
+    wanted._holders[B] = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        wanted.hold("two", [C, B])
+    wanted.release("two")
+    assert wanted.channels() == {A}
+    assert wanted.hold("three", [A, B, C]) == [B, C]
 
 
 def test_drop_whoever_holds() -> None:
