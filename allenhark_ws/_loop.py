@@ -268,6 +268,16 @@ class Loop:
         if not self.ended:
             self._mailbox.append((function, arguments))
 
+    def catch_up(self) -> None:
+        """Before the start nobody reads the mailbox: do it here, so that edits without end cost no memory."""
+        if self.started:
+            return
+        with self.changed:
+            while self._mailbox and not self.started:
+                function, arguments = self._mailbox[0]
+                function(*arguments)
+                self._mailbox.popleft()  # afterwards: what Ctrl-C cuts off is done again, which changes nothing
+
     def wake(self) -> None:
         """Make the I/O thread look around; never blocks, never raises."""
         wakeup = self._wakeup

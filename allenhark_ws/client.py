@@ -561,7 +561,10 @@ class Client:
     @property
     def subscriptions(self) -> frozenset[Channel]:
         """The wanted channels."""
-        return frozenset() if self._loop.forked else self._router.wanted
+        if self._loop.forked:
+            return frozenset()
+        self._loop.catch_up()
+        return self._router.wanted
 
     @property
     def stats(self) -> Stats:
@@ -597,6 +600,7 @@ class Client:
         self._check_process()
         if self._loop.state is State.CLOSED or self._loop.closing:
             raise (self.error or ClientClosed()).with_traceback(None)
+        self._loop.catch_up()
 
     def _check_may_wait(self, verb: str) -> None:
         if self._loop.runs_here():

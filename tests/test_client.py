@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import pickle
 import queue
 import socket
@@ -232,6 +233,69 @@ def test_a_stream_made_while_the_client_ends_ends_too() -> None:
         s.client._router = ClosingRouter(s.client)  # type: ignore[assignment]
         stream = s.client.stream(PriceUpdate)
         assert isinstance(outcome(lambda: stream.get(timeout=PATIENCE)), StreamClosed)
+
+
+def test_edits_before_the_start_cost_no_memory() -> None:
+    """A program that subscribes, streams and flushes without end, and starts late, begins with what it wants then."""
+    with Scripted() as s:
+        s.client.subscribe(Price("kept"))
+        for _ in range(1000):
+            s.client.subscribe(Price("m")).close()
+            s.client.subscribe(Price("n"))
+            s.client.unsubscribe(Price("n"))
+            s.client.stream(Price("o")).close()
+            assert isinstance(outcome(lambda: s.client.flush(0)), FlushTimeout)
+        assert len(s.client._loop._mailbox) < 10
+        s.client.subscribe(Price("last"))
+        s.ready()
+        s.client.flush(PATIENCE)
+        assert [m["mint"] for m in s.wire.sent if m["type"] == "subscribe"] == ["kept", "last"]
+
+
+def test_a_stream_forgotten_before_the_start_lets_go_of_its_channel() -> None:
+    """At once for whoever looks, at no cost in memory, and nothing of it is left at the start."""
+    with Scripted() as s:
+        kept = s.client.stream(Price("kept"))
+        for _ in range(1000):
+            s.client.stream(Price("m"), Price("kept"))
+        gc.collect()
+        assert len(s.client._loop._mailbox) < 10
+        assert s.client.subscriptions == {Price("kept")}
+        s.client.stream(Price("n"))
+        gc.collect()
+        s.ready()
+        s.client.flush(PATIENCE)
+        assert [m["mint"] for m in s.wire.sent if m["type"] == "subscribe"] == ["kept"]
+        assert kept.empty()
+
+
+class ForestallingRouter:
+    """A router whose event comes the very moment a channel is wanted."""
+
+    def __init__(self, s: Scripted) -> None:
+        self._s = s
+        self._router = s.client._router
+
+    def hold(self, *arguments: Any) -> None:
+        """Want it, and deliver."""
+        self._router.hold(*arguments)
+        self._s.wire.push(price("m"))
+        self._s.settle()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._router, name)
+
+
+def test_the_first_event_of_a_channel_is_not_lost() -> None:
+    """Stream and callback are in their places before the channel is asked for."""
+    with Scripted(inline_callbacks=True) as s:
+        s.ready()
+        s.client._router = ForestallingRouter(s)  # type: ignore[assignment]
+        called: list[Event] = []
+        stream = s.client.stream(Price("m"))
+        assert stream.qsize() == 1
+        s.client.subscribe(Price("m"), callback=called.append)
+        assert len(called) == 1
 
 
 # --- Connecting
