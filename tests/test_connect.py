@@ -535,13 +535,37 @@ def test_a_connection_to_itself_is_refused() -> None:
     assert error.errno == errno.ECONNREFUSED
 
 
-def test_texts_of_errors() -> None:
-    """Foreign errors are told in a few words, without numbers."""
-    assert describe(OSError(errno.ECONNREFUSED, "Connection refused")) == "connection refused"
-    assert describe(ConnectionResetError()) == "ConnectionResetError"
-    wrong = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)")
-    wrong.reason = "WRONG_VERSION_NUMBER"
-    assert describe(wrong) == "wrong version number"
+def tls_error(text: str, reason: str | None = None) -> ssl.SSLError:
+    """An error as OpenSSL's come; some have no reason beside their text."""
+    error = ssl.SSLError(1, text)
+    error.reason = reason  # type: ignore[assignment]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        pytest.param(OSError(errno.ECONNREFUSED, "Connection refused"), "connection refused", id="no number"),
+        pytest.param(socket.gaierror(-2, "Name or service not known"), "name or service not known", id="name"),
+        pytest.param(ConnectionResetError(), "ConnectionResetError", id="no text"),
+        pytest.param(OSError("only this"), "OSError", id="no number and text"),
+        pytest.param(
+            tls_error("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)", "WRONG_VERSION_NUMBER"),
+            "wrong version number",
+            id="reason instead of text",
+        ),
+        pytest.param(tls_error("The handshake failed (_ssl.c:999)"), "the handshake failed", id="no source line"),
+        pytest.param(
+            tls_error("EOF occurred in violation of protocol (_ssl.c:1006)"),
+            "EOF occurred in violation of protocol",
+            id="abbreviation",
+        ),
+        pytest.param(tls_error("", "EE_KEY_TOO_SMALL"), "ee key too small", id="all capitals"),
+    ],
+)
+def test_texts_of_errors(error: OSError, text: str) -> None:
+    """Foreign errors are told in a few words, without numbers, files and lines, to be read in mid-sentence."""
+    assert describe(error) == text
 
 
 # -- one deadline -----------------------------------------------------------------------------------------------------

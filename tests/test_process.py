@@ -240,6 +240,81 @@ def test_a_forked_child_cannot_use_the_client_and_does_no_harm(sim: Simulator) -
 
 
 @posix
+@pytest.mark.parametrize("phase", ["connected", "connecting"])
+def test_a_forked_child_keeps_none_of_the_parents_descriptors(sim: Simulator, phase: str) -> None:
+    """Socket, wake-up and selector are closed there, and wake-ups harmless; the parent's own copies go on working."""
+    text = f"""
+    import socket
+    listener = socket.create_server(("127.0.0.1", 0))
+    connecting = {phase == "connecting"}
+    client = Client("test-key", url=f"ws://127.0.0.1:{{listener.getsockname()[1]}}/" if connecting else url)
+    loop = client._loop
+    if connecting:
+        client.start()
+        far = listener.accept()[0]
+        far.recv(1)
+        (near,) = loop._candidate._opening.sockets
+    else:
+        client.connect()
+        near = loop._transport.sock
+    wakeup = loop._wakeup
+    numbers = [sock.fileno() for sock in (near, wakeup.receiver, wakeup._sender, loop._selector)]
+
+    def is_open(number):
+        try:
+            os.fstat(number)
+        except OSError:
+            return False
+        return True
+
+    child = os.fork()
+    if child == 0:
+        say(*map(is_open, numbers), loop._wakeup, loop._transport, loop._candidate, loop._watched)
+        loop.wake()
+        loop.release_orphan(None)
+        os._exit(0)
+    say(os.waitpid(child, 0)[1], *map(is_open, numbers))
+    if connecting:
+        far.close()
+    else:
+        say("flushed", client.flush() > 0, client.stats.reconnects)
+    listener.close()
+    client.close()
+    """
+    with Script(sim.url, text) as script:
+        flushed = [] if phase == "connecting" else ["flushed True 0"]
+        said = ["False False False False None None None None", "0 True True True True", *flushed]
+        assert script.end() == (0, "\n".join(said), "")
+    assert sim.violations == []
+
+
+@posix
+def test_a_child_does_not_wait_for_a_wake_up_that_was_under_way(sim: Simulator) -> None:
+    """The lock that a thread held at the fork is never released there: whoever wakes must not want it."""
+    text = """
+    client = Client("test-key", url=url).connect()
+    loop, held, done = client._loop, threading.Event(), threading.Event()
+    def wake(wakeup):
+        with wakeup._lock:
+            held.set()
+            done.wait(20)
+    thread = threading.Thread(target=wake, args=(loop._wakeup,))
+    thread.start()
+    held.wait(20)
+    child = os.fork()
+    if child == 0:
+        loop.wake()
+        os._exit(0)
+    done.set()
+    thread.join()
+    say(os.waitpid(child, 0)[1], client.flush() > 0)
+    client.close()
+    """
+    with Script(sim.url, text) as script:
+        assert script.end() == (0, "0 True", "")
+
+
+@posix
 def test_forks_while_the_client_is_busy(sim: Simulator) -> None:
     """Whatever lock a thread held at that moment, the child does not hang on it."""
     text = """

@@ -17,6 +17,7 @@ from allenhark_ws.errors import (
     AllenHarkError,
     AuthenticationError,
     CertificateRejected,
+    ClientClosed,
     ConfigurationError,
     ConnectionFailed,
     ConnectionLost,
@@ -745,6 +746,35 @@ def test_different_terminal_failures_count_together() -> None:
     bench.opening()
     failure = CertificateRejected("expired")
     assert bench.fail(failure) == [Closed(failure)]
+
+
+class Watched(Session):
+    """Notes what another thread would find the moment it sees the end."""
+
+    found: AllenHarkError | None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "state" and value is State.CLOSED:
+            self.found = self.error
+
+
+@pytest.mark.parametrize("how", ["failure", "loss", "close"])
+def test_whoever_sees_the_end_finds_the_error(how: str) -> None:
+    """The error is there before the state says so."""
+    error = ClientClosed("enough") if how == "close" else REJECTED
+    bench = Bench()
+    bench.session = Watched(settings(), bench.counters, Dice(1.0))
+    if how == "failure":
+        bench.opening().fail(REJECTED)
+    elif how == "close":
+        bench.ready().session.close(error)
+    else:
+        bench.ready().lose()
+        bench.opening().fail(REJECTED)
+        bench.opening().fail(REJECTED)
+    assert bench.session.state is State.CLOSED
+    assert bench.session.found is error
 
 
 # Heartbeat and liveness -----------------------------------------------------------------------------------------------

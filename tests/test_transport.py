@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import selectors
@@ -22,7 +23,7 @@ import trustme
 from allenhark_ws._aside import Interrupted
 from allenhark_ws._frames import MAX_PONGS, BinaryMessage
 from allenhark_ws._transport import Batch, Transport
-from allenhark_ws.errors import ConnectionLost
+from allenhark_ws.errors import ConnectionFailed, ConnectionLost
 
 from .peers import (
     BINARY,
@@ -543,6 +544,30 @@ def test_after_the_end_everything_is_a_no_op(connect: Connect) -> None:
         None,
     )
     assert waiting.sockets == []
+
+
+def test_a_system_error_while_opening_is_told_as_a_failed_connection() -> None:
+    """Chained, the sockets closed, and without the frames between, which hold settings and whatever was being sent."""
+    sockets: list[socket.socket] = []
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        assert sock is not None
+        sockets.append(sock)
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with peer(lambda conn: None) as server:
+        transport = Transport(settings(url=f"ws://127.0.0.1:{server.port}/"))
+        with pytest.raises(ConnectionFailed) as caught:
+            transport.open(wait, lambda: None)
+    error = caught.value
+    assert type(error) is ConnectionFailed
+    assert error.reason == "opening the connection: invalid argument"
+    assert isinstance(error.__cause__, OSError)
+    assert error.__cause__.errno == errno.EINVAL
+    assert [entry.name for entry in caught.traceback][1:] == ["open"]
+    assert [each.__traceback__ for each in (error.__cause__, error.__context__) if each is not None] == [None] * 2
+    assert [sock.fileno() for sock in sockets] == [-1]
+    transport.abort()
 
 
 def test_a_transport_that_was_not_opened() -> None:
