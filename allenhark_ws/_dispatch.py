@@ -228,7 +228,7 @@ class CallbackThread:
         with that.
         """
         self._disowned = True
-        self._runner.router = None
+        self._runner.router = _nowhere
 
     def runs_here(self) -> bool:
         """Whether the caller is the callback thread."""
