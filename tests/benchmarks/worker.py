@@ -1,4 +1,4 @@
-"""One contender, once, in a process of its own: what to do comes as JSON, what was found goes to stdout as JSON."""
+"""One contender, once, in a process of its own: what to do comes as JSON, what was found goes out as JSON."""
 
 from __future__ import annotations
 
@@ -59,4 +59,5 @@ def main() -> None:
     if job["bare"]:
         sys.meta_path.insert(0, _Bare)
     found = do(job["run"], job["url"], **job["options"])
-    sys.stdout.write(f"{json.dumps(found)}\n")
+    loaded = [name for name in SPEED if name in sys.modules]
+    sys.stdout.write(f"{json.dumps({**found, 'speed': loaded})}\n")
