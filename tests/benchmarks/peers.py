@@ -6,8 +6,8 @@ counts in its own loop.  The callback of picows is the user's code itself, so th
 
 `pybit` and `coinbase` are whole clients, pointed at the loopback server.  The first is used below its `WebSocket`
 class, whose topics our messages do not have, which spares it the routing; the second hands out text, so that its user
-decodes.  coinbase-advanced-py needs websockets below 14, the extra ``testing`` one from 14 on: it is skipped unless
-somebody has put it there.
+decodes.  coinbase-advanced-py works with websockets below 14 only, the extra ``testing`` from 14 on: it is
+skipped, but where somebody has installed it without that extra.
 """
 
 from __future__ import annotations
