@@ -17,6 +17,9 @@ __all__ = ["Counters"]
 _MAX_TYPES: Final = 100
 """Distinct message types counted by name: a hostile server may invent a new one with every message."""
 
+_MAX_NAME: Final = 100
+"""Characters of a type counted by name: they may be as long as a message."""
+
 
 @define
 class Counters:
@@ -42,7 +45,7 @@ class Counters:
     def count_type(self, name: str) -> None:
         """One more message of this wire type."""
         counts = self.received_by_type
-        if name not in counts and len(counts) >= _MAX_TYPES:
+        if name not in counts and (len(counts) >= _MAX_TYPES or len(name) > _MAX_NAME):
             name = "(other)"
         counts[name] = counts.get(name, 0) + 1
 

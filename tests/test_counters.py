@@ -37,6 +37,14 @@ def test_invented_types_cannot_fill_the_memory() -> None:
     assert "type-100" not in counters.received_by_type
 
 
+def test_long_types_are_not_kept() -> None:
+    """A type as long as a message is not counted by name, or a hundred of them would fill the memory."""
+    counters = Counters()
+    for name in ("a" * 100, "b" * 101, "c" * 1_000_000):
+        counters.count_type(name)
+    assert counters.received_by_type == {"a" * 100: 1, "(other)": 2}
+
+
 def test_round_trips() -> None:
     """Last, shortest and mean."""
     counters = Counters()
