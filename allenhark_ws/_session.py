@@ -57,6 +57,9 @@ _PUMP: Final = 256
 _MAX_REJECTIONS: Final = 100
 """Errors kept for the next flush; a server that answers errors without end must not fill the memory."""
 
+_MAX_REJECTIONS_BYTES: Final = 262_144
+"""Bytes of their frames, but for the first one's; likewise."""
+
 _MAX_EARLY: Final = 1000
 """Messages held back until the first pong; with one more, all are told at once, though not in their place."""
 
@@ -444,7 +447,8 @@ class Session:
         if link.unconfirmed:
             collectors.append(self._rejections)
         for errors in collectors:
-            if len(errors) < _MAX_REJECTIONS:
+            size = sum(len(error.raw or b"") for error in (*errors, event))
+            if not errors or (len(errors) < _MAX_REJECTIONS and size <= _MAX_REJECTIONS_BYTES):
                 errors.append(event)
 
     # --- Rules: ends and new beginnings

@@ -1375,6 +1375,22 @@ def test_errors_fill_no_memory() -> None:
     assert only(Flushed, bench.hear(Pong())).errors == tuple(errors[:100])
 
 
+def test_large_errors_fill_no_memory() -> None:
+    """The first is kept whatever its size, others as long as they are small."""
+    bench = Bench(ONE).ready()
+    bench.session.flush("request")
+    bench.tick()
+    large, small = (ServerError("no", raw=b"x" * size) for size in (1_000_000, 100_000))
+    for error in (small, large, small, small):
+        bench.hear(error)
+    assert only(Flushed, bench.hear(Pong())).errors == (small,) * 2
+    bench.session.flush("request")
+    bench.tick()
+    for error in (large, small):
+        bench.hear(error)
+    assert only(Flushed, bench.hear(Pong())).errors == (large,)
+
+
 def test_a_rejection_while_a_flush_waits() -> None:
     """It is heard of as an error, and the flush goes on over the retry."""
     bench = Bench().ready()
