@@ -10,13 +10,41 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 __all__ = ["InvalidJSON", "parse", "scanner"]
 
 
+_SMALL: Final = 65_536
+"""Bytes of a text that may be made of whatever it likes."""
+
+_MAX_VALUES: Final = 16_384
+"""Values, about, that a larger one may have (RFC 8259, section 9 lets a reader set limits).
+
+Each can take sixty times the bytes it is written with: a million bytes of ``{"":0},`` become 64 MB (measured).
+"""
+
+
 class InvalidJSON(ValueError):
     """The text is not JSON; the message says why, without quoting the text."""
+
+
+def _has_too_many_values(raw: bytes) -> bool:
+    """Whether there are too many commas and opening brackets outside strings."""
+    if len(raw) <= _SMALL or _marks(raw, 0, len(raw)) <= _MAX_VALUES:
+        return False
+    plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"")  # each quote left begins or ends a string
+    found = position = 0
+    while found <= _MAX_VALUES and position >= 0:
+        opening = plain.find(b'"', position)
+        found += _marks(plain, position, opening if opening >= 0 else len(plain))
+        closing = plain.find(b'"', opening + 1) if opening >= 0 else -1
+        position = closing + 1 if closing >= 0 else -1
+    return found > _MAX_VALUES
+
+
+def _marks(raw: bytes, start: int, end: int) -> int:
+    return raw.count(b",", start, end) + raw.count(b"[", start, end) + raw.count(b"{", start, end)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -55,8 +83,11 @@ def parse(raw: bytes, *, decimal: bool = False) -> Any:
         decimal: numbers with a fraction or exponent become exact `Decimal` instead of `float`.
 
     Raises:
-        InvalidJSON: not UTF-8, not JSON, nested deeper than the interpreter can follow, or a number it cannot hold.
+        InvalidJSON: not UTF-8, not JSON, nested deeper than the interpreter can follow, more values than are taken, or
+            a number it cannot hold.
     """
+    if _has_too_many_values(raw):
+        raise InvalidJSON(f"more than {_MAX_VALUES} values")
     decoder = _DECIMALS if decimal else _FLOATS
     try:
         return decoder.decode(str(raw, "utf-8"))

@@ -33,6 +33,9 @@ What lies deeper could be decoded here and then be neither copied nor pickled by
 stack: `deepcopy` needs five calls a level (measured), and Python allows a thousand in all.
 """
 
+_LARGEST_PAYLOAD: Final = 65_536
+"""Bytes of the largest payload for a fast lane, which does not look at how many values it has."""
+
 _MAX_MOMENTS: Final = 1024
 _LONGEST_MOMENT: Final = 35
 """Characters of ``2024-01-15T10:30:00.123456789+00:00``; what is longer is not worth remembering."""
@@ -154,7 +157,7 @@ def stdlib_lane(*, decimal: bool) -> Lane:
     makers = _Makers(decimal=decimal).by_type
 
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> DataEvent | None:
-        if type(payload) is not bytes or not is_shallow(payload):
+        if type(payload) is not bytes or len(payload) > _LARGEST_PAYLOAD or not is_shallow(payload):
             return None
         try:
             text = str(payload, "utf-8")

@@ -505,6 +505,22 @@ def test_what_a_fast_lane_makes_is_an_event_like_every_other(engine: str) -> Non
         event.mint = "N"  # type: ignore[misc]
 
 
+def test_large_messages_take_no_fast_lane() -> None:
+    """There the plain way looks first at how many values it would have to make."""
+    for size, fast in ((65_536, True), (65_537, False)):
+        head, tail = b'{"type":"bot_update","botId":"B","event":"e","data":{"x":"', b'"}}'
+        raw = head + b"a" * (size - len(head) - len(tail)) + tail
+        assert (Codec(engine="stdlib").lane(raw, NOW, None) is not None) is fast
+        assert isinstance(Codec().decode(raw, NOW), BotUpdate)
+
+
+def test_a_time_is_no_longer_than_a_time() -> None:
+    """A hundred characters are enough; a million digits that end in a letter would take long to be refused."""
+    for digits, wanted in ((80, datetime(2024, 1, 15, 10, 30, 0, 111111, timezone.utc)), (81, None)):
+        raw = b'{"type":"pong","timestamp":"2024-01-15T10:30:00.%b"}' % (b"1" * digits)
+        assert Codec().decode(raw, NOW) == Pong(wanted)
+
+
 def test_without_interchangeable_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an interpreter that has no use for twins every event is made the plain way."""
     monkeypatch.setattr("allenhark_ws._codec.INTERCHANGEABLE", False)

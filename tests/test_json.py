@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from decimal import Decimal
 from typing import Any
@@ -54,7 +55,7 @@ def test_numbers_out_of_range() -> None:
         (b'{"a":-Infinity}', "-Infinity is no JSON number"),
         (b'"\xff"', "not UTF-8"),
         (b'"\xed\xa0\x80"', "not UTF-8"),
-        (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 65_536, "nested too deeply"),
         (b"9" * 10_000, "a number has too many digits"),
     ],
 )
@@ -65,6 +66,36 @@ def test_what_is_no_json(raw: bytes, reason: str, decimal: bool) -> None:
         parse(raw, decimal=decimal)
     assert str(caught.value) == reason
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":[' + b'{"":0},' * 20_000 + b"0]}",
+        b"[" + b"1.5," * 20_000 + b"0]",
+        b'["\\\\","\\"",' + b"[]," * 25_000 + b"0]",
+        b'{"a":' * 20_000,
+    ],
+)
+@pytest.mark.parametrize("decimal", [False, True])
+def test_many_values(raw: bytes, decimal: bool) -> None:
+    """A large text of tiny values, each of which would take many times its bytes, is not read."""
+    with pytest.raises(InvalidJSON) as caught:
+        parse(raw, decimal=decimal)
+    assert str(caught.value) == "more than 16384 values"
+
+
+@pytest.mark.parametrize(
+    "text", ["," * 100_000, '"[{,' * 30_000, "\\" * 70_000 + "," * 20_000, '\\"' * 50_000 + "," * 20_000]
+)
+def test_large_texts_of_few_values(text: str) -> None:
+    """What stands in strings is no value."""
+    assert parse(json.dumps([text, {"a": text}]).encode()) == [text, {"a": text}]
+
+
+def test_many_values_in_a_small_text() -> None:
+    """Up to 64 KiB no value is counted: that much cannot do harm."""
+    assert len(parse(b"[" + b"0," * 32_766 + b"0]")) == 32_767
 
 
 def test_an_error_carries_no_text_in_its_chain() -> None:
