@@ -7,9 +7,10 @@ They are pure.  Neighbours: `_session` asks before the first pong, shortly after
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
-from .errors import AuthenticationError, ConnectionFailed, ConnectionLost
+from .errors import AuthenticationError, ConnectionFailed, ConnectionLost, shortened
 from .events import DataEvent, ServerError, ServerEvent, UnknownMessage
 
 __all__ = ["of_close", "of_early_message", "of_fresh_error"]
@@ -48,17 +49,29 @@ _BAD_API_KEY: Final = re.compile(
 _CODE_KEYS: Final = frozenset({"code", "errorcode", "status", "statuscode", "httpstatus"})
 """Keys whose numbers are codes, in lower case and without underscores; any other number may be an id or a time."""
 
+_READ: Final = 4096
+"""Characters of all texts together that are read: an honest reply has fewer, and reading a million takes a second."""
+
 _CHANNEL_KEYS: Final = ("channel", "botId", "mint", "wallet")
 
 
 def _words(event: ServerError | UnknownMessage) -> str:
     """All texts of a reply, one level of nested objects included, and its codes; for these rules, never to be shown."""
-    reply = dict(event.extra)
-    if isinstance(event, ServerError):
-        reply |= {"message": event.message, "code": event.code}
+    own = {"message": event.message, "code": event.code} if isinstance(event, ServerError) else {}
+    reply = {**own, **event.extra}
     inner = [value for value in reply.values() if isinstance(value, dict)]
-    words = "; ".join(_phrase(key, value) for part in (reply, *inner) for key, value in part.items())
-    return words.replace("_", " ")
+    phrases = (_phrase(key, value)[:_READ] for part in (reply, *inner) for key, value in part.items())
+    return _joined(phrases).replace("_", " ")
+
+
+def _joined(phrases: Iterable[str]) -> str:
+    """The phrases one after another, as far as they are read."""
+    words = ""
+    for phrase in phrases:
+        words += f"{phrase}; " if phrase else ""
+        if len(words) >= _READ:
+            break
+    return words[:_READ]
 
 
 def _phrase(key: str, value: object) -> str:
@@ -77,6 +90,8 @@ def of_early_message(event: ServerEvent | DataEvent) -> ConnectionFailed | None:
 
 
 def _refusal(told: str, code: int | str | None, words: str) -> ConnectionFailed:
+    told = shortened(told)
+    code = shortened(code) if isinstance(code, str) else code
     if _TROUBLE.search(words):
         detail = "" if code is None else f" ({code})"
         return ConnectionFailed(f"the server answered an error to auth: {told}{detail}")
@@ -103,11 +118,12 @@ def of_fresh_error(event: ServerError) -> AuthenticationError | None:
     An error that names a channel is about that channel, a bot one may not watch perhaps, unless it calls the API key
     itself bad: a server may check the key no sooner than it needs it.
     """
-    words = _words(event)
-    pattern = _BAD_API_KEY if any(key in event.extra for key in _CHANNEL_KEYS) else _KEY
+    words, extra = _words(event), event.extra
+    pattern = _BAD_API_KEY if any(key in extra for key in _CHANNEL_KEYS) else _KEY
     if _TROUBLE.search(words) or not pattern.search(words):
         return None
-    return AuthenticationError(event.message or "an error without a text", event.code)
+    code = shortened(event.code) if isinstance(event.code, str) else event.code
+    return AuthenticationError(shortened(event.message or "an error without a text"), code)
 
 
 def of_close(loss: ConnectionLost) -> AuthenticationError | None:

@@ -23,7 +23,7 @@ into these, `_session` decides which of them end the client.  No text here may e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
 
@@ -47,12 +47,21 @@ __all__ = [
 ]
 
 
+_QUOTED: Final = 500
+"""Characters of a server's text that an error's own may quote."""
+
+
 def _to_dict(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
 def _to_tuple(errors: Iterable[ServerError]) -> tuple[ServerError, ...]:
     return tuple(errors)
+
+
+def shortened(text: str) -> str:
+    """As much of a server's text as belongs into one of ours: it may have a million characters."""
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
 
 
 def _rebuild(cls: type[AllenHarkError], fields: dict[str, Any], notes: list[str]) -> AllenHarkError:
@@ -217,7 +226,9 @@ class RequestRejected(AllenHarkError):
     errors: tuple[ServerError, ...] = field(converter=_to_tuple)
 
     def __str__(self) -> str:
-        told = "; ".join(f"{e.message}" + ("" if e.code is None else f" ({e.code})") for e in self.errors[:3])
+        told = "; ".join(
+            shortened(e.message) + ("" if e.code is None else f" ({shortened(str(e.code))})") for e in self.errors[:3]
+        )
         more = "" if len(self.errors) <= 3 else f" and {len(self.errors) - 3} more"
         return f"the server rejected a request: {told}{more}; check the ids of the channels subscribed last"
 

@@ -122,6 +122,15 @@ CASES: list[tuple[AllenHarkError, str]] = [
     (ClientClosed(), "the client is closed; make a new Client"),
     (ClientClosed("inherited through a fork"), "inherited through a fork; make a new Client"),
 ]
+
+
+def test_texts_of_the_server_are_quoted_in_part() -> None:
+    """A message of a million characters does not make a text of a million characters."""
+    error = RequestRejected([ServerError("m" * 1_000_000, "c" * 1_000_000)])
+    assert f"{'m' * 500}… ({'c' * 500}…);" in str(error)
+    assert len(str(error)) < 1200
+
+
 IDS = [f"{type(error).__name__}-{number}" for number, (error, _) in enumerate(CASES)]
 
 

@@ -308,6 +308,28 @@ def test_every_other_close_is_retried(code: int) -> None:
     assert of_close(ConnectionLost("closed", code, "unauthorized: invalid api key")) is None
 
 
+def test_long_texts_are_read_and_quoted_in_part() -> None:
+    """What an error says beyond the first few thousand characters decides nothing, and its text stays readable."""
+    late = of_early_message(ServerError("x" * 5000 + " rate limit", "c" * 5000))
+    assert isinstance(late, AuthenticationError)
+    assert late.reason == "x" * 500 + "…"
+    assert late.code == "c" * 500 + "…"
+    early = of_early_message(ServerError("rate limit " + "x" * 5000))
+    assert type(early) is ConnectionFailed
+    assert len(early.reason) < 600
+    fresh = of_fresh_error(ServerError("invalid api key " + "x" * 5000, "c" * 5000))
+    assert isinstance(fresh, AuthenticationError)
+    assert fresh.reason.endswith("x…")
+    assert fresh.code == "c" * 500 + "…"
+
+
+def test_a_reply_of_many_texts_is_read_in_part() -> None:
+    """Texts are read in the order in which they came, the message first, and no more than so many characters."""
+    many = {f"key{number}": "x" * 100 for number in range(100)}
+    message = {"type": "error", "message": "no", **many, "last": "rate limit"}
+    assert isinstance(of_early_message(off_the_wire(message)), AuthenticationError)
+
+
 @pytest.mark.parametrize("text", ["auth " * 50_000, "key " * 50_000, "limit " * 50_000, "auth" + " " * 200_000])
 def test_long_texts_cost_no_time_worth_mentioning(text: str) -> None:
     """A message of the largest size is judged in one pass, or this test would not come back."""
