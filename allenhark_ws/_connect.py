@@ -44,6 +44,9 @@ _SECONDS: Final = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]*)?")
 _SWITCHING_PROTOCOLS: Final = 101
 _AUTHENTICATION: Final = frozenset({401, 403})
 _ASKS_TO_WAIT: Final = frozenset({429, 503})
+_MAX_INTERIM: Final = 16
+"""Interim answers read before the true one; a flood of them would never let go of the loop."""
+
 _UNREQUESTED: Final = ("sec-websocket-extensions", "sec-websocket-protocol")
 
 
@@ -320,9 +323,12 @@ class _UpgradeSocket(GuardedSocket):
         return data
 
     def _read_answer(self) -> bytes:
-        head = self.read_head()
-        while head.status < 200 and head.status != _SWITCHING_PROTOCOLS:  # interim: RFC 9110, section 15.2
+        for _ in range(_MAX_INTERIM + 1):
             head = self.read_head()
+            if head.status >= 200 or head.status == _SWITCHING_PROTOCOLS:
+                break
+        else:  # RFC 9110, section 15.2
+            raise ConnectionFailed(f"{self.phase}: more than {_MAX_INTERIM} interim answers")
         _check_answer(head, self.phase)
         lines = [f"{name}: {value}" for name, value in head.headers.items() if name != "set-cookie"]
         return "\r\n".join(["HTTP/1.1 101 Switching Protocols", *lines, "", ""]).encode()

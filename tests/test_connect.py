@@ -232,12 +232,23 @@ def test_answers_that_are_no_upgrade(head: str, words: str) -> None:
     assert f"WebSocket upgrade at 127.0.0.1:{server.port}" in error.reason
 
 
+def test_interim_responses_without_end() -> None:
+    """Sixteen are read; a server that sends more could keep the client from hearing a close() until the deadline."""
+
+    def script(conn: socket.socket) -> None:
+        read_head(conn)
+        conn.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 17)
+
+    with peer(script) as server:
+        assert "more than 16 interim answers" in failure(f"ws://127.0.0.1:{server.port}/").reason
+
+
 def test_interim_responses_are_skipped() -> None:
     """An informational response may come before the real one (RFC 9110, section 15.2)."""
 
     def script(conn: socket.socket) -> None:
         request = read_head(conn)
-        conn.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+        conn.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 16)
         head = f"{GOOD}\nSec-WebSocket-Accept: {accept_value(request)}\n\n".replace("\n", "\r\n")
         conn.sendall(head.encode() + frame(TEXT, b"hello"))
 
