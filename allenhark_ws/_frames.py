@@ -138,6 +138,7 @@ class FrameReader:
                 self._partial += data
                 return parsed
             data = b"".join((self._partial, data))
+            self._partial = bytearray()  # let go of it before the message is copied out
         try:
             position = self._cut_all(data, parsed)
         except _Broken as broken:
@@ -258,6 +259,9 @@ class FrameReader:
 
     def _take_fragment(self, head: _Head, payload: bytes, parsed: Parsed) -> None:
         """Add a data frame to the message it belongs to, which it may start, end, or be the whole of."""
+        if head.final and not self._opcode:
+            self._take_whole(head.opcode, payload, parsed)
+            return
         self._opcode = self._opcode or head.opcode
         self._fragments += 1
         self._message += payload
@@ -268,6 +272,15 @@ class FrameReader:
             parsed.messages.append(whole if self._opcode == _TEXT else BinaryMessage(whole))
             self._opcode = self._fragments = 0
             self._message = bytearray()
+
+    def _take_whole(self, opcode: int, payload: bytes, parsed: Parsed) -> None:
+        """Take a message that is one frame, as it is: a large one is not copied again."""
+        if opcode == _BINARY:
+            parsed.messages.append(BinaryMessage(payload))
+        elif payload.isascii() or _is_utf8(payload):
+            parsed.messages.append(payload)
+        else:
+            raise _Broken(_INVALID_DATA, "a text message that is not UTF-8")
 
     def _check_text(self, payload: bytes, *, final: bool) -> None:
         """Fail on the first fragment that cannot be UTF-8 any more (section 8.1), without waiting for the rest."""

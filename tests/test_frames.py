@@ -80,6 +80,20 @@ def test_fragmented_binary() -> None:
     assert isinstance(parsed.messages[0], BinaryMessage)
 
 
+def test_a_large_message_is_copied_once() -> None:
+    """A message in one frame is cut out of what was received, and nothing else holds it."""
+    reader, data = FrameReader(1_048_576), frame(BINARY, bytes(1_000_000))
+    reader.feed(data[:-1])
+    tracemalloc.start()
+    try:
+        parsed = reader.feed(data[-1:])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [len(message) for message in parsed.messages] == [1_000_000]
+    assert peak < 3_200_000  # joined, cut out, and once more as a binary message
+
+
 def test_pings_are_to_be_answered_in_order() -> None:
     """Several pings in one read are given as they came."""
     assert feed(frame(PING, b"1") + frame(PING, b"2")).pongs == [b"1", b"2"]
