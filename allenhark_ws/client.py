@@ -541,12 +541,13 @@ class Client:
         finally:
             if ticket.flushed is None:
                 self._loop.forget_flush(ticket)
-        if ticket.flushed is None:
+        flushed, ticket.flushed = ticket.flushed, None  # each holds the other, and large errors with them
+        if flushed is None:
             self._check_open()
             raise FlushTimeout(patience)
-        if ticket.flushed.errors:
-            raise RequestRejected(ticket.flushed.errors)
-        return ticket.flushed.rtt
+        if flushed.errors:
+            raise RequestRejected(flushed.errors)
+        return flushed.rtt
 
     @property
     def state(self) -> State:

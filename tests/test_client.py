@@ -50,6 +50,7 @@ from allenhark_ws import (
     UnknownMessage,
     _process,
 )
+from allenhark_ws._loop import FlushTicket
 from allenhark_ws.testing import Simulator
 
 from . import peers
@@ -811,6 +812,21 @@ def test_flush_returns_the_round_trip(sim: Simulator) -> None:
         client.subscribe(*(Price(f"m{n}") for n in range(100)))
         assert 0 < client.flush() < PATIENCE
         assert len(sim.subscriptions) == 100
+
+
+def test_a_flush_leaves_nothing_to_the_collector(sim: Simulator) -> None:
+    """Errors may be large: they go with the exception that told them."""
+    with client_of(sim) as client:
+        client.flush(PATIENCE)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                client.flush(PATIENCE)
+            tickets = [each for each in gc.get_objects() if isinstance(each, FlushTicket)]
+        finally:
+            gc.enable()
+    assert tickets == []
 
 
 def test_flush_waits_for_ready_over_a_reconnect(sim: Simulator) -> None:
