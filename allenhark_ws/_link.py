@@ -55,6 +55,7 @@ class Link:
         next_slot: before this time nothing may be sent (`max_send_rate`).
         ready_at: when the first pong came, or None before it.
         silence_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
+        unread_until: how long the first pong is still looked for among what came before its deadline, or None.
         early: what the server said before the first pong, held back.
         early_bytes: the frames of these together.
         on_wire: the channels the server was asked for on this connection.
@@ -67,6 +68,7 @@ class Link:
     next_slot: float
     ready_at: float | None = None
     silence_deadline: float | None = None
+    unread_until: float | None = None
     early: list[ServerEvent | DataEvent] = field(factory=list)
     early_bytes: int = 0
     on_wire: dict[Channel, None] = field(factory=dict)

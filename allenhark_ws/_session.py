@@ -366,13 +366,26 @@ class Session:
     def _check_life(self, link: Link, now: Instant, silent_at: float) -> None:
         """Before READY a pong has to come in time, afterwards anything."""
         deadline = link.silence_deadline if link.is_ready else link.barrier_deadline
-        if self._suspended or deadline is None or silent_at < deadline:
+        if self._suspended or deadline is None or now.mono < deadline:
+            return
+        if silent_at < deadline and self._may_lie_unread(link, now):
             return
         within = f"within {self._settings.pong_timeout:g} s"
         if link.is_ready:
             self._end_link(link, ConnectionLost(f"nothing arrived {within} after a ping"), None, now, Drop())
         else:
             self._attempt_failed(ConnectionFailed(f"no pong came {within} after authentication"), now, Drop())
+
+    def _may_lie_unread(self, link: Link, now: Instant) -> bool:
+        """Whether the sign of life can still be among what is to be read: the first pong for so long again, no longer.
+
+        A server may go on talking for ever without it; afterwards anything that is read is the sign.
+        """
+        if link.is_ready:
+            return True
+        if link.unread_until is None:
+            link.unread_until = now.mono + self._settings.pong_timeout
+        return now.mono < link.unread_until
 
     def _hear_pong(self, link: Link, pong: Pong, now: Instant) -> None:
         ping = link.ponged()

@@ -827,6 +827,17 @@ def test_what_lies_unread_is_read_before_life_is_judged(situation: str) -> None:
     assert Drop() in bench.session.take()
 
 
+def test_a_server_that_talks_on_without_a_pong_fails_the_attempt() -> None:
+    """What came before the deadline may still be read for so long again; there is no end to what may come after it."""
+    bench = in_state(EARLY)
+    for seconds in (bench.due() or 0.0, 9.875):
+        bench.session.tick(bench.clock.advance(seconds), silent_at=-math.inf)
+        assert Drop() not in bench.session.take()
+    bench.session.tick(bench.clock.advance(0.125), silent_at=-math.inf)
+    assert Drop() in bench.session.take()
+    assert isinstance(bench.session.last_failure, ConnectionFailed)
+
+
 def test_any_frame_is_proof_of_life() -> None:
     """A frame without a pong suffices until the next ping."""
     bench = Bench().ready()
