@@ -282,6 +282,7 @@ def test_a_thousand_clients_one_after_the_other_cost_nothing(sim: Simulator, tru
     assert (code, err) == (0, "")
     threads, files, objects, blocks = map(int, out.split())
     assert (threads, files) == (0, 0)
-    assert max(objects, blocks) < lives // 10
+    assert objects < lives // 10
+    assert blocks < lives * 9 // 10  # less than one a life: CPython 3.10 keeps some for itself, for bare threads too
     assert len(sim.history) == lives
     assert sim.violations == []
