@@ -2,8 +2,9 @@
 
 Each is a small script over a raw socket that would go on for ever: it ends only when the client has left.  What has to
 hold every time: the outcome is told as what it is, the client's verbs come back, nothing is logged or left behind, and
-the whole thing costs at most 10 MB of memory.  The client lives in a process of its own (`victim`), where `tracemalloc`
-counts what it allocates at its peak: that is the same on every run and every system, which resident memory is not.
+the whole thing costs at most 10 MB of memory (`WIDE_LIMIT` says where it is more).  The client lives in a process of
+its own (`victim`), where `tracemalloc` counts what it allocates at its peak: that is the same on every run and every
+system, which resident memory is not.
 
 Nothing here is timed.  Deadlines are shown by the order of events: the client gave up, naming the deadline, while the
 server would not have ended.
