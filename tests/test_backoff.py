@@ -104,9 +104,10 @@ def test_jitter_is_full() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_max_attempts(limit: int) -> None:
-    """As many failures as allowed end it, not one less."""
+    """As many failures as allowed end it, not one less; and it stays ended."""
     subject = retry(max_attempts=limit)
     assert None not in [subject.after_failure(TRANSIENT) for _ in range(limit - 1)]
+    assert subject.after_failure(TRANSIENT) is None
     assert subject.after_failure(TRANSIENT) is None
 
 
