@@ -23,12 +23,22 @@ def facts(ping: Ping | None) -> tuple[int, float, object] | None:
     return None if ping is None else (ping.number, ping.sent_at, ping.request)
 
 
+def test_a_connection_just_opened() -> None:
+    """Nothing was said, asked for or planned yet, so no error can be an answer."""
+    subject = link()
+    assert not subject.unconfirmed
+    assert (subject.early, subject.early_bytes) == ([], 0)
+    assert (list(subject.on_wire), list(subject.todo)) == ([], [])
+    assert subject.silence_deadline is None
+
+
 def test_ready() -> None:
-    """Not before the first pong; then the seconds since."""
+    """Not before the first pong; then the seconds since, however many."""
     subject = link()
     assert (subject.is_ready, subject.ready_for(1234.0)) == (False, 0.0)
     subject.ready_at = 1003.0
     assert (subject.is_ready, subject.ready_for(1010.5)) == (True, 7.5)
+    assert subject.ready_for(5010.5) == 4007.5
 
 
 def test_each_pong_answers_its_own_ping() -> None:
@@ -51,6 +61,18 @@ def test_a_pong_too_many_is_credited_to_nothing() -> None:
     subject.pinged(1002.0, "flush", 10.0)
     assert facts(subject.ponged()) == (2, 1002.0, "flush")
     assert subject.ponged() is None
+
+
+def test_a_connection_of_many_hours() -> None:
+    """Pings and pongs are matched, and requests confirmed, as at its beginning."""
+    subject = link()
+    for number in range(1, 1001):
+        subject.requested(ONE, wanted=True)
+        subject.pinged(float(number), number, 10.0)
+        assert subject.unconfirmed
+        assert facts(subject.ponged()) == (number, float(number), number)
+        assert not subject.unconfirmed
+        assert subject.ponged() is None
 
 
 def test_a_mute_server_fills_no_memory() -> None:
@@ -146,6 +168,11 @@ def test_a_request_is_confirmed_by_the_pong_of_a_later_ping() -> None:
         ("pong", True),
         ("pong", True),
         ("pong", True),
+        ("ping", True),
+        ("request", True),
+        ("pong", True),
+        ("ping", True),
+        ("pong", False),
     ]
     for step, unconfirmed in history:
         steps[step]()
