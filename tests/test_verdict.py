@@ -73,6 +73,7 @@ NO_TROUBLE: list[dict[str, Any]] = [
     {"message": "no", "code": 5000},
     {"message": "no", "code": "X429"},
     {"message": "no", "id": 503},
+    {"message": "no such code: É503"},
     {"message": "no", "timestamp": 500},
     {"message": "no", "requestId": "a-503-b"},
     {"message": "no", "status": ["rate limit"]},
@@ -121,6 +122,7 @@ NO_KEY: list[dict[str, Any]] = [
     {"message": "the public key is invalid"},
     {"message": "unknown author"},
     {"message": "monkey is wrong about this"},
+    {"message": "the step préauth failed"},
     {"message": "no", "code": 400},
     {"message": "no", "code": 4010},
     {"message": "no", "code": 403},
@@ -277,6 +279,7 @@ def test_a_fresh_error_about_a_channel_is_none(key: str, message: dict[str, Any]
         {"message": "no", "code": "BAD_API_KEY"},
         {"message": "the api key is wrong"},
         {"message": "apiKey has been revoked"},
+        {"message": "the API\u00a0key is wrong"},
     ],
 )
 def test_a_fresh_error_that_calls_the_key_bad_is_a_rejection(key: str, message: dict[str, Any]) -> None:
