@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -36,7 +36,7 @@ __all__ = ["Bench", "Outcome", "Subject", "UnusableError"]
 
 ROOT: Final = Path(__file__).parents[2]
 
-_MEMORY: Final = 4 << 30
+_MEMORY: Final = 2 << 30
 """Bytes of address space that a trial may take: a loop that lost its end must not take the machine's."""
 _FOREVER: Final = 600.0
 """Seconds that the unchanged module may take."""
@@ -77,13 +77,14 @@ class UnusableError(Exception):
 
 @frozen
 class _Report:
-    """What a child tells its parent; `failed` is the first test that did, if a test did."""
+    """What a child tells its parent; `failed` is the first test that did, if a test did, or that `hung`."""
 
     exit_code: int
     failed: str | None
     durations: dict[str, float]
     modules: list[str]
     replaced: bool
+    hung: bool = False
 
 
 class _Substitute(MetaPathFinder, Loader):
@@ -113,12 +114,39 @@ class _Substitute(MetaPathFinder, Loader):
 
 
 class _Watch:
-    """A plugin of pytest: some tests come first, and what happens is noted."""
+    """A plugin of pytest: some tests come first, what happens is noted, and what takes too long is told of.
 
-    def __init__(self, first: Sequence[str]) -> None:
+    Args:
+        first: the tests that come first.
+        usual: seconds that each test takes; empty when that is not known yet, and any time is fine.
+        hung: called in the middle of a test that takes far longer; it must not return.
+    """
+
+    def __init__(self, first: Sequence[str], usual: Mapping[str, float], hung: Callable[[str], None]) -> None:
         self._ranks = {test: rank for rank, test in reversed(list(enumerate(first)))}
+        self._usual = usual
+        self._hung = hung
         self.failed: str | None = None
         self.durations: dict[str, float] = {}
+
+    def pytest_sessionstart(self) -> None:
+        """Hypothesis shall find failures, and not work at making them small."""
+        with suppress(ImportError):
+            hypothesis: Any = importlib.import_module("hypothesis")
+            phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+            hypothesis.settings.register_profile("trial", hypothesis.settings(), phases=phases)
+            hypothesis.settings.load_profile("trial")
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Set an alarm: a loop without end is known by the processor's time, which other processes do not lengthen."""
+        for timer, number, spare in ((signal.ITIMER_PROF, signal.SIGPROF, 1), (signal.ITIMER_REAL, signal.SIGALRM, 6)):
+            signal.signal(number, lambda *_: self._hung(nodeid))
+            signal.setitimer(timer, spare + 10 * self._usual.get(nodeid, 0.0) if self._usual else 0.0)
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Take the alarm back."""
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Sort them: as told, then as they stand."""
@@ -131,14 +159,21 @@ class _Watch:
             self.failed = report.nodeid
 
 
-def _run_tests(subject: Subject, source: str, first: Sequence[str], pipe: Connection) -> None:
+def _run_tests(
+    subject: Subject, source: str, first: Sequence[str], usual: Mapping[str, float], pipe: Connection
+) -> None:
     """What a child does; it never returns, so that nothing of its parent's is cleaned up by it."""
     os.setpgrp()
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    substitute, watch = _Substitute(subject, source), _Watch(first)
+
+    def give_up(test: str) -> None:
+        pipe.send(_Report(1, test, {}, [], replaced=True, hung=True))
+        os._exit(0)
+
+    substitute, watch = _Substitute(subject, source), _Watch(first, usual, give_up)
     sys.meta_path.insert(0, substitute)
     code = pytest.main([*_OPTIONS, *map(str, subject.tests)], plugins=[watch])
     pipe.send(_Report(int(code), watch.failed, watch.durations, list(sys.modules), substitute.used))
@@ -187,7 +222,7 @@ class Bench:
     subject: Subject
     jobs: int = 1
     limit: float | None = None
-    _fast_first: list[str] = field(factory=list)
+    _usual: dict[str, float] = field(factory=dict)
     _killers: deque[str] = field(factory=lambda: deque[str](maxlen=_REMEMBERED))
 
     def try_all(self, mutants: Iterable[Mutant]) -> Iterator[tuple[Mutant, Outcome]]:
@@ -212,7 +247,7 @@ class Bench:
         begun = time.monotonic()
         report = self._try_unchanged()
         limit = 5.0 + 4 * (time.monotonic() - begun) if self.limit is None else self.limit
-        self._fast_first = sorted(report.durations, key=report.durations.__getitem__)
+        self._usual = report.durations
         ours = {"tests", "conftest", "__main__", self.subject.module.partition(".")[0]}
         for name in report.modules:
             if name.partition(".")[0] not in ours:
@@ -235,8 +270,9 @@ class Bench:
         source = self.subject.source if mutant is None else mutant.source
         context = get_context("fork")
         ours, theirs = context.Pipe(duplex=False)
+        fast_first = sorted(self._usual, key=self._usual.__getitem__)
         process = context.Process(
-            target=_run_tests, args=(self.subject, source, [*self._killers, *self._fast_first], theirs)
+            target=_run_tests, args=(self.subject, source, [*self._killers, *fast_first], self._usual, theirs)
         )
         process.start()
         theirs.close()
@@ -254,4 +290,6 @@ class Bench:
             return trial.mutant, Outcome(report)
         if report.failed is not None and report.failed not in self._killers:
             self._killers.appendleft(report.failed)
-        return trial.mutant, Outcome(None if report.exit_code == 0 else report.failed or "the tests do not load")
+        if report.exit_code == 0:
+            return trial.mutant, Outcome(None)
+        return trial.mutant, Outcome(f"{report.failed or 'the tests do not load'}{' did not end' * report.hung}")
