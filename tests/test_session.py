@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -213,6 +214,16 @@ def test_a_tick_before_anything_is_due_does_nothing(situation: str) -> None:
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_late_tick_does_what_was_due(situation: str) -> None:
+    """Hours later, after a sleep of the machine, as at the deadline itself."""
+    bench, punctual = in_state(situation), in_state(situation)
+    bench.clock.advance(10_000.0)
+    punctual.clock.advance(punctual.due() or 0.0)
+    assert kinds(bench.tick()) == kinds(punctual.tick())
+    assert bench.session.state is punctual.session.state
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
 def test_start_in_every_situation(situation: str) -> None:
     """It begins once; later it is nothing."""
     bench = in_state(situation)
@@ -238,6 +249,11 @@ def test_close_in_every_situation(situation: str) -> None:
     assert bench.session.error is None
 
 
+def test_a_session_begins_idle() -> None:
+    """Nobody can give it another state, or books of his own."""
+    assert list(signature(Session).parameters) == ["settings", "counters", "draw"]
+
+
 def test_close_with_an_error() -> None:
     """It is the terminal error, and told."""
     bench = in_state(READY)
@@ -260,6 +276,7 @@ def test_reconnect_in_every_situation(situation: str) -> None:
     """Whatever is under way is given up, and the next try comes at once; nothing after the end."""
     bench = in_state(situation)
     outputs = bench.reconnect()
+    assert not any(output.final for output in outputs if isinstance(output, Drop))
     expected: dict[str, list[type]] = {
         OPENING: [Drop, Reconnecting],
         EARLY: [Drop, Reconnecting],
@@ -578,12 +595,10 @@ def test_early_messages_fill_no_memory() -> None:
 def test_large_early_messages_fill_no_memory() -> None:
     """A mebibyte is held; with one byte more all are told, and counting begins anew."""
     bench = Bench().early()
-    half = off_the_wire({"type": "news", "text": "x" * (524_288 - len('{"type": "news", "text": ""}'))})
-    assert len(half.raw or b"") == 524_288
-    more = off_the_wire({"type": "news"})
-    assert [bench.hear(event) for event in (half, half)] == [[], []]
-    assert bench.hear(more) == [half, half, more]
-    assert bench.hear(half) == []
+    half, byte = UnknownMessage("half", raw=b"x" * 524_288), UnknownMessage("byte", raw=b"x")
+    for _ in range(2):
+        assert [bench.hear(event) for event in (half, half)] == [[], []]
+        assert bench.hear(byte) == [half, half, byte]
 
 
 @pytest.mark.parametrize(
@@ -873,6 +888,19 @@ def test_wall_clock_jumps_change_nothing() -> None:
     assert (gap.started_at, gap.ended_at) == (START.wall, START.wall + timedelta(seconds=2.5))
 
 
+def test_seconds_are_counted_from_anywhere() -> None:
+    """Monotonic clocks begin at any number, a small one after a boot: only differences count."""
+    bench = Bench(ONE)
+    bench.clock = FakeClock(Instant(0.25, START.wall))
+    bench.early()
+    bench.clock.advance(2.5)
+    assert only(Connected, bench.hear(Pong())).rtt == 2.5
+    bench.lose()
+    bench.opening().session.opened(bench.now)
+    bench.clock.advance(7.5)
+    assert only(Gap, bench.hear(Pong())).duration == 8.0
+
+
 def test_round_trips_and_the_clock_offset() -> None:
     """Each ping waits for its own pong; the offset takes half of the round trip into account."""
     bench = Bench(heartbeat_interval=4.0).early()
@@ -1143,6 +1171,15 @@ def test_a_full_send_buffer_holds_requests_but_not_pings() -> None:
     bench.clock.advance(30.0)
     assert bench.tick(room=False) == [PING]
     assert bench.tick() == [SUB_ONE]
+
+
+def test_there_is_room_unless_it_is_said_that_there_is_none() -> None:
+    """Neither the deadline nor the tick holds anything back by itself."""
+    bench = Bench().ready()
+    bench.session.want([ONE])
+    assert bench.session.next_deadline() == START.mono
+    bench.session.tick(bench.now)
+    assert bench.session.take() == [SUB_ONE]
 
 
 def test_many_channels_leave_turns_for_reading() -> None:
