@@ -25,7 +25,7 @@ from websocket._handshake import CookieJar
 
 from allenhark_ws._aside import Interrupted
 from allenhark_ws._connect import Target, _outcome, connect_tcp, open_connection, parse_retry_after, wrap
-from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, look_up, wanted_mask
+from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, disown, look_up, wanted_mask
 from allenhark_ws._transport import Transport
 from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
 
@@ -560,6 +560,7 @@ def tls_error(text: str, reason: str | None = None) -> ssl.SSLError:
         pytest.param(socket.gaierror(-2, "Name or service not known"), "name or service not known", id="name"),
         pytest.param(ConnectionResetError(), "ConnectionResetError", id="no text"),
         pytest.param(OSError("only this"), "OSError", id="no number and text"),
+        pytest.param(OSError(errno.EINVAL, "IPv6 is off"), "IPv6 is off", id="two capitals"),
         pytest.param(
             tls_error("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)", "WRONG_VERSION_NUMBER"),
             "wrong version number",
@@ -748,14 +749,22 @@ def test_disown_while_opening() -> None:
 
 
 class _Canned:
-    """A socket that has received these pieces and no more."""
+    """A socket that has received these pieces and no more; an error among them is raised in its turn."""
 
-    def __init__(self, *pieces: bytes) -> None:
+    def __init__(self, *pieces: bytes | OSError) -> None:
         self._pieces = list(pieces)
 
     def recv(self, size: int) -> bytes:
         """The next piece."""
-        return self._pieces.pop(0)
+        piece = self._pieces.pop(0)
+        if isinstance(piece, OSError):
+            raise piece
+        return piece
+
+    def send(self, data: bytes) -> int:
+        """Takes all of it, when it is its turn."""
+        self.recv(0)
+        return len(data)
 
 
 def guarded(*pieces: bytes) -> GuardedSocket:
@@ -787,6 +796,85 @@ def test_what_a_blocked_operation_waits_for(mask: int) -> None:
     assert wanted_mask(BlockingIOError(), mask) == mask
     assert wanted_mask(ssl.SSLWantReadError(), mask) == selectors.EVENT_READ
     assert wanted_mask(ssl.SSLWantWriteError(), mask) == selectors.EVENT_WRITE
+
+
+@pytest.mark.parametrize(
+    ("blocked", "reading", "writing"),
+    [
+        (BlockingIOError(), selectors.EVENT_READ, selectors.EVENT_WRITE),
+        (ssl.SSLWantReadError(), selectors.EVENT_READ, selectors.EVENT_READ),
+        (ssl.SSLWantWriteError(), selectors.EVENT_WRITE, selectors.EVENT_WRITE),
+    ],
+)
+def test_a_blocked_operation_is_tried_again(blocked: OSError, reading: int, writing: int) -> None:
+    """Once what it waits for is there; being blocked is no failure, over TLS neither."""
+    masks = []
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        masks.append(mask)
+        return True
+
+    canned: Any = _Canned(blocked, b"data", blocked, b"")
+    sock = GuardedSocket(canned, opening(wait), "upgrade")
+    assert sock.recv(100) == b"data"
+    assert sock.send(b"all of it") == 9
+    assert masks == [reading, writing]
+
+
+@pytest.mark.parametrize("headers", [b"", b"A: 1\r\n", b"A: 12\r\n", b"A: 123\r\n", b"A: 1234\r\n"])
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
+def test_a_head_cut_anywhere(headers: bytes, newline: bytes) -> None:
+    """Its end is found in whatever pieces it comes, and what follows it is left."""
+    head = (b"HTTP/1.1 200\r\n" + headers + b"\r\n").replace(b"\r\n", newline)
+    for cut in range(1, len(head)):
+        sock = guarded(head[:cut], head[cut:] + b"rest")
+        assert sock.read_head().status == 200
+        assert sock.rest == b"rest"
+
+
+@pytest.mark.parametrize("nothing", [b"\n\n", b"\r\n\r\n"])
+def test_an_empty_head(nothing: bytes) -> None:
+    """An empty line is its end already: nothing more is waited for."""
+    with pytest.raises(ConnectionFailed, match="the answer is not HTTP"):
+        guarded(nothing).read_head()
+
+
+@pytest.mark.parametrize("pieces", [[MAX_HEAD], [MAX_HEAD - 1, 1], [MAX_HEAD - 1, 2], [10_000] * 7])
+def test_a_head_without_end_is_read_no_further(pieces: list[int]) -> None:
+    """As soon as it has 64 KiB it is refused, whether it came to just that number or beyond it."""
+    sock = guarded(*(b"x" * size for size in pieces))
+    with pytest.raises(ConnectionFailed, match="more than 65536 bytes of headers"):
+        sock.read_head()
+
+
+def test_disowned_sockets_are_closed_here_alone() -> None:
+    """The descriptor is closed, without a word to the peer while another copy of it is open."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        copy = ours.dup()
+        descriptor = copy.fileno()
+        disown(copy)
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(descriptor)
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+        disown(copy)  # which is nothing now
+
+
+def test_a_socket_that_took_the_place_of_standard_input() -> None:
+    """In a daemon a socket may have the descriptor 0, which is one like any other."""
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        sock = socket.socket()
+        assert sock.fileno() == 0
+        disown(sock)
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(0)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 def test_lines_that_are_no_header() -> None:
