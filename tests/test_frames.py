@@ -112,6 +112,12 @@ def test_an_empty_ping_is_to_be_answered_too() -> None:
     assert feed(frame(PING)).pongs == [b""]
 
 
+@pytest.mark.parametrize("payload", [b"", b"unasked for"])
+def test_a_pong_is_a_frame_and_nothing_more(payload: bytes) -> None:
+    """It is not answered (section 5.5.3)."""
+    assert feed(frame(PONG, payload)) == Parsed([], [], 1, None)
+
+
 @pytest.mark.parametrize(
     ("data", "end"),
     [
@@ -148,9 +154,12 @@ def test_close_codes_nobody_may_send(code: int) -> None:
         (frame(TEXT, final=False) + frame(TEXT), 1002, "inside a fragmented one"),
         (frame(TEXT, final=False) + frame(BINARY), 1002, "inside a fragmented one"),
         (b"\x81\x7e\x00\x7d", 1002, "shortest form"),
+        (b"\x81\x7e\x00\x7d" + b"x" * 125, 1002, "shortest form"),
         (b"\x81\x7f" + struct.pack("!Q", 65535), 1002, "shortest form"),
         (b"\x81\x7f" + struct.pack("!Q", 1 << 63), 1002, "2^63"),
+        (b"\x81\x7f" + struct.pack("!Q", (1 << 64) - 1), 1002, "2^63"),
         (b"\x81\x7f" + struct.pack("!Q", LIMIT + 1), 1009, "max_message_size"),
+        (b"\x81\x7f" + struct.pack("!Q", (1 << 63) - 1), 1009, "max_message_size"),
         (frame(TEXT, b"\xff"), 1007, "not UTF-8"),
         (frame(TEXT, b"caf\xc3"), 1007, "not UTF-8"),
         (frame(TEXT, b"\xed\xa0\x80 surrogate"), 1007, "not UTF-8"),
@@ -186,10 +195,13 @@ def test_size_limit_is_checked_on_the_head(size: int) -> None:
     assert feed(frame(BINARY, b"x" * size), limit=size - 1).messages == []
 
 
-def test_size_limit_is_that_of_the_message() -> None:
+@pytest.mark.parametrize(("first", "second"), [(100, 26), (100, 100), (125, 1), (125, 125)])
+def test_size_limit_is_that_of_the_message(first: int, second: int) -> None:
     """Fragments are added up: the one that passes the limit is refused on its head."""
-    parsed = feed(frame(TEXT, b"x" * 100, final=False), frame(0, b"y" * 26)[:2], limit=125)
-    assert parsed.end == Violation(1009, "a message of 126 bytes or more, above max_message_size=125")
+    start, head, size = frame(TEXT, b"x" * first, final=False), frame(0, b"y" * second)[:2], first + second
+    parsed = feed(start, head, limit=size - 1)
+    assert parsed.end == Violation(1009, f"a message of {size} bytes or more, above max_message_size={size - 1}")
+    assert feed(start, head, limit=size).end is None
 
 
 def test_control_frames_do_not_count_as_message() -> None:
@@ -288,6 +300,7 @@ def test_plain_frames_do_not_take_the_slower_path() -> None:
     payloads = [b"", b"a", b"a" * 125, b"a" * 126, "ä".encode(), b"a" * 127, b"a" * 65_535]
     parsed = _Watched(65_535).feed(b"".join(frame(TEXT, payload) for payload in payloads))
     assert parsed == Parsed(payloads, [], len(payloads), None)
+    assert _Watched(65_535).feed(frame(TEXT, b"ok")).messages == [b"ok"], "the shortest with a head like any other's"
 
 
 def test_plain_frames_cut_anywhere() -> None:
@@ -296,6 +309,17 @@ def test_plain_frames_cut_anywhere() -> None:
     stream = b"".join(frame(TEXT, payload) for payload in payloads)
     for cut in range(len(stream) + 1):
         assert feed(stream[:cut], stream[cut:]) == Parsed(payloads, [], len(payloads), None)
+
+
+def test_a_frame_comes_out_with_its_last_byte() -> None:
+    """Nothing behind it is waited for, wherever it begins in what came together."""
+    payloads = [b"x" * size for size in (*range(40), 125, 126, 127, 128)]
+    start, stream = 0, b"".join(frame(TEXT, payload) for payload in payloads)
+    for number, payload in enumerate(payloads, 1):
+        end = start + len(frame(TEXT, payload))
+        for cut in range(start, end):
+            assert feed(stream[:cut], stream[cut:end]).messages == payloads[:number]
+        start = end
 
 
 def test_a_close_frame_does_not_count_as_message() -> None:
