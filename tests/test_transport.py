@@ -36,6 +36,7 @@ from .peers import (
     Peer,
     Waiting,
     close_frame,
+    closed_port,
     frame,
     peer,
     read_exactly,
@@ -136,6 +137,55 @@ def wait_for_close(conn: socket.socket) -> tuple[int, bytes]:
             return opcode, payload
 
 
+# -- opening ----------------------------------------------------------------------------------------------------------
+
+
+def test_opening_has_one_deadline() -> None:
+    """The connect timeout from now, for every wait; an interruption leaves nothing to do."""
+    deadlines = []
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        deadlines.append(deadline)
+        raise Interrupted
+
+    with peer(lambda conn: None) as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        transport = Transport(settings(url=url, connect_timeout=7.0), clock=Clock())
+        with pytest.raises(Interrupted):
+            transport.open(wait, lambda: None)
+    assert deadlines == [1007.0]
+    assert transport.receive() == Batch()
+
+
+def test_an_error_of_the_system_that_nobody_expected() -> None:
+    """It is a failed attempt like any other, with the error, without its frames, as cause."""
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        raise OSError(22, "Invalid argument")
+
+    with peer(lambda conn: None) as server:
+        transport = Transport(settings(url=f"ws://127.0.0.1:{server.port}/"))
+        with pytest.raises(ConnectionFailed) as caught:
+            transport.open(wait, lambda: None)
+    assert caught.value.reason == "opening the connection: invalid argument"
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.__traceback__ is None
+
+
+def test_a_failed_opening_keeps_no_frames() -> None:
+    """Errors may live for long: neither one with a cause nor one without holds the way it came."""
+    waiting = Waiting()
+    with closed_port() as port, pytest.raises(ConnectionFailed) as refused:
+        Transport(settings(url=f"ws://127.0.0.1:{port}/")).open(waiting, waiting.wake)
+    assert isinstance(refused.value.__cause__, ConnectionRefusedError)
+    assert refused.value.__cause__.__traceback__ is None
+    with pytest.raises(ConnectionFailed, match="not a possible host name") as impossible:
+        Transport(settings(url=f"wss://{'x' * 64}.example/")).open(waiting, waiting.wake)
+    assert impossible.value.__cause__ is None
+    for caught in (refused, impossible):
+        assert [entry.name for entry in caught.traceback] == [test_a_failed_opening_keeps_no_frames.__name__, "open"]
+
+
 # -- messages ---------------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +253,8 @@ def test_nothing_to_read_is_an_empty_batch(connect: Connect) -> None:
     """A read for nothing gives nothing and ends nothing."""
     _, transport = connect(lambda conn: conn.recv(1))
     for _ in range(3):
-        assert transport.receive() == Batch()
+        batch = transport.receive()
+        assert (batch.messages, batch.frames, batch.end) == ([], 0, None)
     assert transport.backlog == 0
     assert transport.send_deadline is None
 
@@ -340,6 +391,18 @@ def test_a_flooding_peer_cannot_keep_a_broken_connection(connect: Connect) -> No
     finish(server)
 
 
+def test_how_much_is_read_of_a_broken_connection() -> None:
+    """One message of the largest size and a mebibyte more, whatever else is there."""
+    data = frame(TEXT, b"x" * 65_532)
+    assert len(data) == 65_536
+    transport, sock = scripted(recv=(data,) * 40)
+    transport.expire()
+    batches = [transport.receive() for _ in range(32)]
+    assert [len(batch.messages) for batch in batches] == [1] * 31 + [0]
+    assert [batch.end is None for batch in batches] == [True] * 31 + [False]
+    assert len(sock.script["recv"]) == 8
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +440,21 @@ def test_the_close_reason_is_redacted(connect: Connect) -> None:
     end = the_end(transport)
     assert end.close_reason == "bad key ***"
     assert "sesame" not in str(end)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (frame(CLOSE), "the server closed the connection without a code"),
+        (close_frame(1000), "the server closed the connection with code 1000"),
+        (close_frame(4001, b"so long"), "the server closed the connection with code 4001: so long"),
+    ],
+)
+def test_what_a_close_frame_is_told_as(data: bytes, reason: str) -> None:
+    """Its code and its reason, where it has them."""
+    end = scripted(recv=(data,), send=(8,))[0].receive().end
+    assert end is not None
+    assert end.reason == reason
 
 
 def test_end_of_file_without_close_frame(connect: Connect) -> None:
@@ -589,6 +667,7 @@ class ScriptedSocket:
     def __init__(self, recv: list[Any], send: list[Any]) -> None:
         self.script = {"recv": recv, "send": send}
         self.sent = b""
+        self.connected = False
 
     def _next(self, call: str) -> Any:
         result = self.script[call].pop(0)
@@ -607,8 +686,9 @@ class ScriptedSocket:
         return count
 
     def shutdown(self, how: int) -> None:
-        """Nothing to shut down; the other end is gone."""
-        raise OSError(107, "Transport endpoint is not connected")
+        """Nothing to shut down, unless told otherwise; the other end is gone."""
+        if not self.connected:
+            raise OSError(107, "Transport endpoint is not connected")
 
     def close(self) -> None:
         """Nothing to close."""
@@ -627,6 +707,13 @@ def scripted(
     transport, sock = Transport(settings(), clock=clock), ScriptedSocket(list(recv), list(send))
     transport._sock, transport._open = cast("socket.socket", sock), True
     return transport, sock
+
+
+def test_a_connection_on_which_nothing_happened_yet() -> None:
+    """There is nothing to wait for but the peer."""
+    transport, _ = scripted()
+    assert (transport.pending, transport.wants_write, transport.backlog) == (False, False, 0)
+    assert transport.send_deadline is None
 
 
 def test_a_write_that_has_to_read_first() -> None:
@@ -679,6 +766,67 @@ def test_a_reset_with_nothing_behind_it(second: Any) -> None:
     assert end.reason == "the connection broke: connection reset by peer"
 
 
+def test_what_broke_first_is_told() -> None:
+    """A deadline that passes on a connection that is broken already changes nothing."""
+    transport, _ = scripted(recv=(ConnectionResetError(104, "Connection reset by peer"), b""))
+    transport.receive()
+    transport.expire()
+    end = transport.receive().end
+    assert end is not None
+    assert end.reason == "the connection broke: connection reset by peer"
+
+
+@pytest.mark.parametrize(("held", "pending"), [(0, False), (1, True), (20_000, True)])
+def test_what_tls_holds_is_pending(held: int, pending: bool) -> None:
+    """It never makes the socket readable again, so it has to be asked for."""
+
+    class Holding(ssl.SSLSocket):
+        def pending(self) -> int:
+            return held
+
+    transport, _ = scripted()
+    transport._sock = Holding.__new__(Holding)
+    assert transport.pending is pending
+
+
+@pytest.mark.parametrize(("size", "count"), [(65_536, 16), (65_535, 17)])
+def test_what_is_unread_is_discarded_behind_our_close_frame(size: int, count: int) -> None:
+    """As far as a mebibyte: a reset, which unread input would cause, could overtake the frame."""
+    transport, sock = scripted(recv=(frame(3), *(b"x" * size,) * 20), send=(8,))
+    sock.connected = True
+    assert transport.receive().end is not None
+    assert unmask(sock.sent) == struct.pack("!H", 1002)
+    assert len(sock.script["recv"]) == 20 - count
+
+
+@pytest.mark.parametrize(("spare", "more"), [(0, False), (1, True)])
+def test_a_bound_is_a_bound_to_the_byte(spare: int, more: bool) -> None:
+    """Of what is unread behind our close frame, of what comes while closing, of a broken connection."""
+    mebibyte = (b"x" * 65_536,) * 15
+    transport, sock = scripted(recv=(frame(3), *mebibyte, b"x" * (65_536 - spare), b"x", b"x"), send=(8,))
+    sock.connected = True
+    transport.receive()
+    assert len(sock.script["recv"]) == 2 - more
+
+    plain = frame(TEXT, b"x" * 65_532)
+    transport, sock = scripted(recv=(*(plain,) * 255, plain[: 65_536 - spare], b"x", b"x"), send=(8,))
+    transport.close(1000, "", lambda sock, mask, deadline: True, time.monotonic() + PATIENCE)
+    assert len(sock.script["recv"]) == 2 - more
+
+    transport, sock = scripted(recv=(*(plain,) * 31, plain[: 65_536 - spare], b"x", b"x"))
+    transport.expire()
+    assert [transport.receive().end for _ in range(31)] == [None] * 31
+    assert (transport.receive().end is None) is more
+
+
+def test_discarding_ends_with_the_input() -> None:
+    """The peer's end of the connection is the end of it."""
+    transport, sock = scripted(recv=(frame(3), b"x", b"", b"never read"), send=(8,))
+    sock.connected = True
+    assert transport.receive().end is not None
+    assert sock.script["recv"] == [b"never read"]
+
+
 # -- progress of sending ----------------------------------------------------------------------------------------------
 
 FULL = BlockingIOError()
@@ -710,6 +858,17 @@ def test_a_queue_that_does_not_move_is_late() -> None:
     assert (transport.backlog, transport.send_deadline) == (20, clock.now + 10)
     transport.write()
     assert (transport.backlog, transport.send_deadline) == (0, None)
+
+
+def test_a_queue_that_goes_all_at_once_is_done() -> None:
+    """What came behind what had to go goes with it, and nothing is left to be late."""
+    transport, _ = scripted(send=(FULL, FULL, 20))
+    transport.send(b"four")
+    transport.send(b"four")
+    assert transport.send_deadline is not None
+    transport.write()
+    assert transport.backlog == 0
+    assert transport.send_deadline is None
 
 
 # -- our own close ----------------------------------------------------------------------------------------------------
@@ -755,11 +914,14 @@ def test_close_sends_what_is_queued_first(connect: Connect) -> None:
     assert finish(server) >= 1
 
 
-def test_close_cuts_the_reason_to_fit(connect: Connect) -> None:
+@pytest.mark.parametrize(
+    ("reason", "sent"), [("ä" * 100, "ä".encode() * 61), ("a" * 124, b"a" * 123), ("a" * 123, b"a" * 123)]
+)
+def test_close_cuts_the_reason_to_fit(connect: Connect, reason: str, sent: bytes) -> None:
     """A reason longer than a close frame holds is cut between characters."""
     server, transport = connect(wait_for_close)
-    transport.close(1001, "ä" * 100, Waiting(), time.monotonic() + PATIENCE)
-    assert finish(server) == (CLOSE, struct.pack("!H", 1001) + "ä".encode() * 61)
+    transport.close(1001, reason, Waiting(), time.monotonic() + PATIENCE)
+    assert finish(server) == (CLOSE, struct.pack("!H", 1001) + sent)
 
 
 def test_close_ends_with_the_connection(connect: Connect) -> None:
@@ -769,20 +931,51 @@ def test_close_ends_with_the_connection(connect: Connect) -> None:
     finish(server)
 
 
-def test_close_against_a_mute_peer_ends_at_the_deadline(connect: Connect) -> None:
-    """A peer that says nothing costs no more than the deadline."""
+@pytest.mark.parametrize(("seconds", "waits"), [(1, 5), (2, 3), (5, 1), (100, 1)])
+def test_close_against_a_mute_peer_ends_at_the_deadline(connect: Connect, seconds: int, waits: int) -> None:
+    """A peer that says nothing costs no more than the deadline, even where a wait took too long."""
     clock, hold = Clock(), threading.Event()
+    deadlines = []
 
     def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
         assert mask == selectors.EVENT_READ
-        clock.now += 1
+        deadlines.append(deadline)
+        clock.now += seconds
         return False
 
     server, transport = connect(lambda conn: hold.wait(PATIENCE), clock=clock)
-    transport.close(1000, "", wait, clock.now + 5)
+    transport.close(1000, "", wait, 1005.0)
+    assert deadlines == [1005.0] * waits
     assert transport.sock.fileno() == -1
     hold.set()
     finish(server)
+
+
+def test_close_waits_for_room_only_while_it_has_something_to_send() -> None:
+    """Else the socket would be ready at once, again and again."""
+    transport, sock = scripted(recv=(FULL, FULL, FULL, b""), send=(FULL, FULL, 6))
+    masks = []
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        masks.append(mask)
+        return True
+
+    transport.close(1005, "", wait, time.monotonic() + PATIENCE)
+    both = selectors.EVENT_READ | selectors.EVENT_WRITE
+    assert masks == [both, both, selectors.EVENT_READ]
+    assert len(sock.sent) == 6
+
+
+def test_nothing_follows_our_close_frame() -> None:
+    """Whatever is sent while the peer's answer is awaited is too late (RFC 6455, section 5.5.1)."""
+    transport, sock = scripted(recv=(FULL, close_frame(1000)), send=(8, 8))
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        transport.send(b"hi")
+        return True
+
+    transport.close(1000, "", wait, time.monotonic() + PATIENCE)
+    assert unmask(sock.sent) == struct.pack("!H", 1000)
 
 
 def test_close_against_a_dripping_peer_ends_at_the_deadline(connect: Connect) -> None:
@@ -828,6 +1021,16 @@ def test_close_against_a_flooding_peer_is_bounded(connect: Connect) -> None:
     transport.close(1000, "", Waiting(), closing_time)
     assert transport.sock.fileno() == -1
     assert finish(server) > 16_000_000
+
+
+@pytest.mark.parametrize(("size", "count"), [(65_536, 256), (65_535, 257)])
+def test_how_much_is_discarded_while_closing(size: int, count: int) -> None:
+    """16 MiB, frames or not."""
+    data = frame(TEXT, b"x" * (size - 4))
+    assert len(data) == size
+    transport, sock = scripted(recv=(data,) * 300, send=(8,))
+    transport.close(1000, "", lambda sock, mask, deadline: True, time.monotonic() + PATIENCE)
+    assert len(sock.script["recv"]) == 300 - count
 
 
 def test_close_lets_no_interruption_out(connect: Connect) -> None:
