@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -24,7 +24,7 @@ import trustme
 from websocket._handshake import CookieJar
 
 from allenhark_ws._aside import Interrupted
-from allenhark_ws._connect import Target, _outcome, connect_tcp, open_connection, parse_retry_after, wrap
+from allenhark_ws._connect import Target, _outcome, _shake_hands, connect_tcp, open_connection, parse_retry_after, wrap
 from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, disown, look_up, wanted_mask
 from allenhark_ws._transport import Transport
 from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
@@ -126,6 +126,7 @@ def test_the_request_is_what_was_asked_for() -> None:
     [
         ("wss://api.example.com", Target("wss", "api.example.com", 443, "/"), "api.example.com"),
         ("wss://api.example.com:8443/x", Target("wss", "api.example.com", 8443, "/x"), "api.example.com:8443"),
+        ("wss://api.example.com:80/", Target("wss", "api.example.com", 80, "/"), "api.example.com:80"),
         ("ws://[::1]/x?y", Target("ws", "::1", 80, "/x?y"), "[::1]"),
         ("ws://[::1]:443/", Target("ws", "::1", 443, "/"), "[::1]:443"),
         ("wss://bücher.example/", Target("wss", "xn--bcher-kva.example", 443, "/"), "xn--bcher-kva.example"),
@@ -193,6 +194,15 @@ def test_rejections_carry_headers_and_retry_after() -> None:
     assert error.headers == {"retry-after": "7", "x-why": "too many, really"}
 
 
+@pytest.mark.parametrize(("status", "seconds"), [(429, 7), (503, 7), (502, None), (504, None), (404, None)])
+def test_which_rejections_ask_to_wait(status: int, seconds: float | None) -> None:
+    """Too many requests and no service do; with any other status the header is one like the rest."""
+    with peer(answer(f"HTTP/1.1 {status} No\nRetry-After: 7")) as server:
+        error = failure(f"ws://127.0.0.1:{server.port}/")
+    assert isinstance(error, HandshakeRejected)
+    assert (error.status, error.retry_after) == (status, seconds)
+
+
 @pytest.mark.parametrize("status", [200, 301, 302, 307, 308, 404, 500])
 def test_no_redirect_is_followed(status: int) -> None:
     """Whatever is no 101 is the end; the place a redirect names is not visited."""
@@ -243,12 +253,13 @@ def test_interim_responses_without_end() -> None:
         assert "more than 16 interim answers" in failure(f"ws://127.0.0.1:{server.port}/").reason
 
 
-def test_interim_responses_are_skipped() -> None:
+@pytest.mark.parametrize("status", [100, 103, 199])
+def test_interim_responses_are_skipped(status: int) -> None:
     """An informational response may come before the real one (RFC 9110, section 15.2)."""
 
     def script(conn: socket.socket) -> None:
         request = read_head(conn)
-        conn.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 16)
+        conn.sendall(b"HTTP/1.1 %d Early Hints\r\nLink: </x>\r\n\r\n" % status * 16)
         head = f"{GOOD}\nSec-WebSocket-Accept: {accept_value(request)}\n\n".replace("\n", "\r\n")
         conn.sendall(head.encode() + frame(TEXT, b"hello"))
 
@@ -297,6 +308,7 @@ def test_a_peer_that_closes_instead_of_answering() -> None:
         ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:27:30 GMT"}, 60),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:30 -0000", "date": "garbage"}, 30),
         ({"retry-after": "Wed, 99 Oct 2015 07:28:30 GMT"}, None),
+        ({"retry-after": "1 Jan 9999999999999999 1:1:1 +0000"}, None),
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
@@ -394,6 +406,28 @@ def test_a_context_that_gives_no_tls() -> None:
     assert "without TLS" in error.reason
 
 
+@pytest.mark.parametrize(
+    ("blocked", "mask"),
+    [(ssl.SSLWantReadError(), selectors.EVENT_READ), (ssl.SSLWantWriteError(), selectors.EVENT_WRITE)],
+)
+def test_shaking_hands_takes_turns(blocked: OSError, mask: int) -> None:
+    """It waits for what TLS waits for, as often as need be."""
+    left, masks = [blocked, blocked], []
+
+    class Shy:
+        def do_handshake(self) -> None:
+            if left:
+                raise left.pop()
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        masks.append(mask)
+        return True
+
+    shy: Any = Shy()
+    _shake_hands(opening(wait), shy, "TLS handshake")
+    assert masks == [mask, mask]
+
+
 # -- TCP and DNS ------------------------------------------------------------------------------------------------------
 
 
@@ -463,6 +497,8 @@ def test_dead_first_address_then_a_good_one() -> None:
     with closed_port() as dead, peer(lambda conn: conn.recv(1)) as server:
         sock = connect_tcp(opening(), [v4(dead), v4(server.port)], "test")
         assert sock.getpeername() == ("127.0.0.1", server.port)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), "small messages go at once"
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), "the system notices a machine that is gone"
         sock.close()
 
 
@@ -510,6 +546,51 @@ def test_all_addresses_silent_ends_at_the_deadline() -> None:
         filler.close()
 
 
+def test_when_each_address_is_tried_and_looked_at() -> None:
+    """One by itself gets a quarter of a second; beside others each is looked at by turns, every twentieth of one."""
+    listener, fillers = full_listener()
+    clock = Clock()
+    attempt = opening(None, 1.0, clock)
+    waits = []
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        clock.now = round(deadline, 2)  # without what is lost in sums of decimals
+        waits.append((attempt.sockets.index(cast("socket.socket", sock)), round(deadline - 1000, 2)))
+        return False
+
+    attempt.wait = wait
+    with listener, pytest.raises(ConnectionFailed, match="timed out after 1 s during the TCP connect to test"):
+        connect_tcp(attempt, [v4(listener.getsockname()[1])] * 3, "test")
+    attempt.close_all()
+    for filler in fillers:
+        filler.close()
+    assert waits[0] == (0, 0.25)
+    assert waits[1:6] == [(0, 0.3), (1, 0.35), (0, 0.4), (1, 0.45), (0, 0.5)]
+    assert waits[6:12] == [(1, 0.55), (0, 0.6), (2, 0.65), (1, 0.7), (0, 0.75), (2, 0.8)]
+    assert waits[-1][1] == 1.0
+    assert len(attempt.sockets) == 3
+
+
+def test_a_single_address_is_waited_for_until_the_deadline() -> None:
+    """There is nothing else to look at meanwhile."""
+    listener, fillers = full_listener()
+    clock = Clock()
+    deadlines = []
+
+    def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        deadlines.append(deadline)
+        clock.now = deadline
+        return False
+
+    attempt = opening(wait, 10, clock)
+    with listener, pytest.raises(ConnectionFailed, match="timed out"):
+        connect_tcp(attempt, [v4(listener.getsockname()[1])], "test")
+    attempt.close_all()
+    for filler in fillers:
+        filler.close()
+    assert deadlines == [1010.0]
+
+
 def test_families_take_turns() -> None:
     """Addresses are tried with families interleaved, and all failures are told."""
     with closed_port() as port:
@@ -527,6 +608,12 @@ def test_an_address_that_fails_at_once() -> None:
     with peer(lambda conn: conn.recv(1)) as server:
         sock = connect_tcp(opening(), [v4(9, "255.255.255.255"), v4(server.port)], "test")
         sock.close()
+    waiting = Waiting()
+    with pytest.raises(ConnectionFailed) as caught:
+        connect_tcp(opening(waiting), [v4(9, "255.255.255.255")], "test")
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno in {errno.EACCES, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
+    assert waiting.sockets == []
 
 
 def test_a_family_this_machine_does_not_have() -> None:
