@@ -139,7 +139,7 @@ class _Watch:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Set an alarm: a loop without end is known by the processor's time, which other processes do not lengthen."""
-        for timer, number, spare in ((signal.ITIMER_PROF, signal.SIGPROF, 1), (signal.ITIMER_REAL, signal.SIGALRM, 6)):
+        for timer, number, spare in ((signal.ITIMER_PROF, signal.SIGPROF, 1), (signal.ITIMER_REAL, signal.SIGALRM, 20)):
             signal.signal(number, lambda *_: self._hung(nodeid))
             signal.setitimer(timer, spare + 10 * self._usual.get(nodeid, 0.0) if self._usual else 0.0)
 
@@ -246,7 +246,7 @@ class Bench:
         builtins.CosmicRayTestingException = type("CosmicRayTestingException", (Exception,), {})  # type: ignore[attr-defined]
         begun = time.monotonic()
         report = self._try_unchanged()
-        limit = 5.0 + 4 * (time.monotonic() - begun) if self.limit is None else self.limit
+        limit = 30.0 + 4 * (time.monotonic() - begun) if self.limit is None else self.limit
         self._usual = report.durations
         ours = {"tests", "conftest", "__main__", self.subject.module.partition(".")[0]}
         for name in report.modules:
