@@ -69,9 +69,9 @@ def test_a_connection_of_many_hours() -> None:
     for number in range(1, 1001):
         subject.requested(ONE, wanted=True)
         subject.pinged(float(number), number, 10.0)
-        assert subject.unconfirmed
+        before = subject.unconfirmed
         assert facts(subject.ponged()) == (number, float(number), number)
-        assert not subject.unconfirmed
+        assert (before, subject.unconfirmed) == (True, False)
         assert subject.ponged() is None
 
 
