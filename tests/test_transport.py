@@ -792,10 +792,10 @@ def test_what_tls_holds_is_pending(held: int, pending: bool) -> None:
 @pytest.mark.parametrize(("size", "count"), [(65_536, 16), (65_535, 17)])
 def test_what_is_unread_is_discarded_behind_our_close_frame(size: int, count: int) -> None:
     """As far as a mebibyte: a reset, which unread input would cause, could overtake the frame."""
-    transport, sock = scripted(recv=(frame(3), *(b"x" * size,) * 20), send=(8,))
+    transport, sock = scripted(recv=(close_frame(4000), *(b"x" * size,) * 20), send=(8,))
     sock.connected = True
     assert transport.receive().end is not None
-    assert unmask(sock.sent) == struct.pack("!H", 1002)
+    assert unmask(sock.sent) == struct.pack("!H", 4000)
     assert len(sock.script["recv"]) == 20 - count
 
 
@@ -803,7 +803,7 @@ def test_what_is_unread_is_discarded_behind_our_close_frame(size: int, count: in
 def test_a_bound_is_a_bound_to_the_byte(spare: int, more: bool) -> None:
     """Of what is unread behind our close frame, of what comes while closing, of a broken connection."""
     mebibyte = (b"x" * 65_536,) * 15
-    transport, sock = scripted(recv=(frame(3), *mebibyte, b"x" * (65_536 - spare), b"x", b"x"), send=(8,))
+    transport, sock = scripted(recv=(close_frame(4000), *mebibyte, b"x" * (65_536 - spare), b"x", b"x"), send=(8,))
     sock.connected = True
     transport.receive()
     assert len(sock.script["recv"]) == 2 - more
@@ -821,7 +821,7 @@ def test_a_bound_is_a_bound_to_the_byte(spare: int, more: bool) -> None:
 
 def test_discarding_ends_with_the_input() -> None:
     """The peer's end of the connection is the end of it."""
-    transport, sock = scripted(recv=(frame(3), b"x", b"", b"never read"), send=(8,))
+    transport, sock = scripted(recv=(close_frame(4000), b"x", b"", b"never read"), send=(8,))
     sock.connected = True
     assert transport.receive().end is not None
     assert sock.script["recv"] == [b"never read"]
