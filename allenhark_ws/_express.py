@@ -107,11 +107,12 @@ def express(  # noqa: C901, PLR0912, PLR0913 - one loop on purpose: see above
             break
         if place.cell is not None:
             place.cell.event = event
-        for queue in place.queues:
-            if queue in queues:
-                queues[queue].append(event)
-            else:
-                queues[queue] = [event]
+        if place.queues:
+            for queue in place.queues:
+                if queue in queues:
+                    queues[queue].append(event)
+                else:
+                    queues[queue] = [event]
         callbacks = place.callbacks
         if not callbacks:
             continue

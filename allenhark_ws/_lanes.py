@@ -21,7 +21,7 @@ from ._strict import Misfit, decimal_number, float_number, moment
 from .channels import Transactions
 from .events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
 
-__all__ = ["MAX_DEPTH", "Lane", "Moments", "is_shallow", "stdlib_lane"]
+__all__ = ["MAX_DEPTH", "Lane", "Moments", "Names", "is_shallow", "stdlib_lane"]
 
 Lane = Callable[[bytes, datetime, "Transactions | None"], "DataEvent | None"]
 """``lane(payload, received_at, wallet)``: the arguments of `Codec.decode`."""
@@ -71,6 +71,25 @@ class Moments(dict[str, datetime]):
         return found
 
 
+_MAX_NAMES: Final = 16_384
+_LONGEST_NAME: Final = 64
+"""Characters; a mint or a wallet has 44."""
+
+
+class Names(dict[str, str]):
+    """Texts that come again and again, each kept once: mints, bot ids, what happened.
+
+    A queued price is 90 bytes lighter for it, and finding its place is faster: the text that was kept knows its hash.
+    """
+
+    def __missing__(self, text: str) -> str:
+        if len(text) <= _LONGEST_NAME:
+            if len(self) >= _MAX_NAMES:
+                self.clear()
+            self[text] = text
+        return text
+
+
 _Message = dict[str, Any]
 _Maker = Callable[[_Message, bytes, datetime, "Transactions | None"], "DataEvent | None"]
 
@@ -81,6 +100,7 @@ class _Makers:
     def __init__(self, *, decimal: bool) -> None:
         self._exact = decimal
         self._moments = Moments()
+        self._names = Names()
         self.by_type: dict[str, _Maker] = {
             "price_update": self._price,
             "bot_update": self._bot,
@@ -96,7 +116,7 @@ class _Makers:
         event = _twins.PRICE()
         event.raw = payload
         event.received_at = received_at
-        event.mint = mint = message["mint"]
+        event.mint = mint = self._names[message["mint"]]
         event.price = self._number(message["price"])
         event.volume = self._number(message["volume"])
         event.timestamp = self._moments[message["timestamp"]]
@@ -110,8 +130,8 @@ class _Makers:
         event = _twins.BOT()
         event.raw = payload
         event.received_at = received_at
-        event.bot_id = bot_id
-        event.event = name
+        event.bot_id = self._names[bot_id]
+        event.event = self._names[name]
         event.data = (self._trade(data) if name == "trade_executed" else None) or freeze(data)
         event.__class__ = BotUpdate
         return event
@@ -129,13 +149,14 @@ class _Makers:
         trade.__class__ = TradeExecuted
         return trade if type(signature) is str else None
 
-    @staticmethod
-    def _transaction(message: _Message, payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
+    def _transaction(
+        self, message: _Message, payload: bytes, received_at: datetime, wallet: Transactions | None
+    ) -> Any:
         event = _twins.TRANSACTION()
         event.raw = payload
         event.received_at = received_at
         event.signature = signature = message["signature"]
-        event.status = status = message["status"]
+        event.status = status = self._names[message["status"]]
         event.slot = slot = message["slot"]
         named = message.get("wallet")
         event.channel = Transactions(named) if type(named) is str and named.strip() else wallet

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from . import _twins
-from ._lanes import Lane, Moments
+from ._lanes import Lane, Moments, Names
 from ._strict import Misfit, moment
 from .channels import Transactions
 from .events import BotUpdate, PriceUpdate, TradeExecuted, TransactionConfirmed
@@ -73,7 +73,7 @@ def msgspec_lane(otherwise: Lane) -> Lane:
         otherwise: the lane to ask about whatever msgspec refuses.
     """
     decode = msgspec.json.Decoder(_Price | _Transaction | _Bot).decode
-    moments = Moments(_moment)
+    moments, names = Moments(_moment), Names()
     price_twin, transaction_twin, bot_twin, trade_twin = _twins.PRICE, _twins.TRANSACTION, _twins.BOT, _twins.TRADE
 
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:  # what twins become
@@ -86,7 +86,7 @@ def msgspec_lane(otherwise: Lane) -> Lane:
                 event = price_twin()
                 event.raw = payload
                 event.received_at = received_at
-                event.mint = message.mint
+                event.mint = names[message.mint]
                 event.price = message.price
                 event.volume = message.volume
                 event.timestamp = moments[message.timestamp]
@@ -97,7 +97,7 @@ def msgspec_lane(otherwise: Lane) -> Lane:
                 event.raw = payload
                 event.received_at = received_at
                 event.signature = message.signature
-                event.status = message.status
+                event.status = names[message.status]
                 event.slot = message.slot
                 event.channel = wallet
                 event.__class__ = TransactionConfirmed
@@ -114,8 +114,8 @@ def msgspec_lane(otherwise: Lane) -> Lane:
             event = bot_twin()
             event.raw = payload
             event.received_at = received_at
-            event.bot_id = message.bot_id
-            event.event = message.event
+            event.bot_id = names[message.bot_id]
+            event.event = "trade_executed"
             event.data = trade
             event.__class__ = BotUpdate
             return event  # noqa: TRY300 - an `else` would need a flag

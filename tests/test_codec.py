@@ -521,6 +521,26 @@ def test_a_time_is_no_longer_than_a_time() -> None:
         assert Codec().decode(raw, NOW) == Pong(wanted)
 
 
+@pytest.mark.parametrize("engine", ["stdlib", "auto"])
+def test_texts_that_come_again_are_kept_once(engine: str) -> None:
+    """Mints, bot ids and states are shared by the events that name them; long ones, and too many, are not kept."""
+    lane = Codec(engine=engine).lane
+
+    def price(mint: str) -> PriceUpdate:
+        raw = {"type": "price_update", "mint": mint, "price": 1, "volume": 7, "timestamp": "2024-01-15T10:30:00Z"}
+        event = lane(json.dumps(raw).encode(), NOW, None)
+        assert isinstance(event, PriceUpdate)
+        assert event.mint == mint
+        return event
+
+    mint = "m" * 64
+    assert price(mint).mint is price(mint).mint
+    assert price(mint + "m").mint is not price(mint + "m").mint
+    for number in range(16_384):
+        price(f"hostile-{number}")
+    assert price(mint).mint is price(mint).mint
+
+
 def test_without_interchangeable_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an interpreter that has no use for twins every event is made the plain way."""
     monkeypatch.setattr("allenhark_ws._codec.INTERCHANGEABLE", False)
