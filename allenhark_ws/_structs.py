@@ -2,20 +2,19 @@
 
 msgspec reads a frame into a tagged `Struct`, strictly: it refuses a key that is not documented, a value of another
 type, a repeated ``type`` that says otherwise, and bytes that are not UTF-8.  So whatever it accepts has the documented
-keys and nothing else, and means the same to the plain way.  Its own timestamps are rounded where ours are cut, so that
-they stay text until it is clear that there is nothing to round.  The rules of `_lanes` hold here.
+keys and nothing else, and means the same to the plain way, but for timestamps: those that are not in UTC, and those
+with more digits than microseconds, which it rounds where ours are cut, are left to `_lanes`, whose rules hold here too.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Annotated, Any
 
 import msgspec
 
 from . import _twins
-from ._lanes import Lane, Moments, Names
-from ._strict import Misfit, moment
+from ._lanes import Lane, Names
 from .channels import Transactions
 from .events import BotUpdate, PriceUpdate, TradeExecuted, TransactionConfirmed
 
@@ -26,7 +25,7 @@ class _Price(msgspec.Struct, tag_field="type", tag="price_update", forbid_unknow
     mint: str
     price: float
     volume: float
-    timestamp: str
+    timestamp: _Moment
 
 
 class _Transaction(msgspec.Struct, tag_field="type", tag="transaction_confirmed", forbid_unknown_fields=True, gc=False):
@@ -38,7 +37,7 @@ class _Transaction(msgspec.Struct, tag_field="type", tag="transaction_confirmed"
 class _Trade(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     signature: str
     profit: float
-    timestamp: str
+    timestamp: _Moment
 
 
 class _Bot(msgspec.Struct, tag_field="type", tag="bot_update", rename="camel", forbid_unknown_fields=True, gc=False):
@@ -47,21 +46,21 @@ class _Bot(msgspec.Struct, tag_field="type", tag="bot_update", rename="camel", f
     data: _Trade
 
 
-_EXACT: Final = len("2024-01-15T10:30:00.123456Z")
-"""Characters that a timestamp may have and still be exact: a time zone written longer leaves room for fewer digits."""
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-def _moment(text: str, _type: object) -> datetime:
-    """`_strict.moment`, in a quarter of its time for the usual spellings.
+def _is_exact(payload: bytes, tail: int) -> bool:
+    """Whether a payload that was accepted has a timestamp whose digits cannot have been rounded.
 
-    Raises:
-        Misfit, ValueError: it is no timestamp.
+    No other key than ``timestamp`` ends with a p, and a quote inside a text would have a backslash before it: so the
+    timestamp begins at the mark that is looked for, and has at most the 27 characters of
+    ``2024-01-15T10:30:00.123456Z``; a time zone written longer leaves room for fewer digits.
+
+    Args:
+        payload: a message whose every key is documented.
+        tail: bytes from the last character of the timestamp to the end.
     """
-    if len(text) <= _EXACT:
-        found = msgspec.convert(text, datetime)
-        if found.tzinfo is timezone.utc:
-            return found
-    return moment(text, None)
+    return payload.find(b'p":"', -31 - tail) >= 0 or payload.find(b'p": "', -32 - tail) >= 0
 
 
 def msgspec_lane(otherwise: Lane) -> Lane:
@@ -73,23 +72,28 @@ def msgspec_lane(otherwise: Lane) -> Lane:
         otherwise: the lane to ask about whatever msgspec refuses.
     """
     decode = msgspec.json.Decoder(_Price | _Transaction | _Bot).decode
-    moments, names = Moments(_moment), Names()
+    names, utc = Names(), timezone.utc
     price_twin, transaction_twin, bot_twin, trade_twin = _twins.PRICE, _twins.TRANSACTION, _twins.BOT, _twins.TRADE
 
-    def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:  # what twins become
+    def build(  # noqa: PLR0911 - three kinds, and ways out of each
+        payload: bytes, received_at: datetime, wallet: Transactions | None
+    ) -> Any:  # what twins become
         if type(payload) is not bytes:
             return None
         try:
             message = decode(payload)
             kind = type(message)
             if kind is _Price:
+                moment = message.timestamp
+                if moment.tzinfo is not utc or not (payload.find(b'p":"', -33) >= 0 or _is_exact(payload, 2)):
+                    return otherwise(payload, received_at, wallet)
                 event = price_twin()
                 event.raw = payload
                 event.received_at = received_at
                 event.mint = names[message.mint]
                 event.price = message.price
                 event.volume = message.volume
-                event.timestamp = moments[message.timestamp]
+                event.timestamp = moment
                 event.__class__ = PriceUpdate
                 return event
             if kind is _Transaction:
@@ -102,13 +106,14 @@ def msgspec_lane(otherwise: Lane) -> Lane:
                 event.channel = wallet
                 event.__class__ = TransactionConfirmed
                 return event
-            if message.event != "trade_executed":
-                return otherwise(payload, received_at, wallet)
             data = message.data
+            moment = data.timestamp
+            if message.event != "trade_executed" or moment.tzinfo is not utc or not _is_exact(payload, 3):
+                return otherwise(payload, received_at, wallet)
             trade = trade_twin()
             trade.signature = data.signature
             trade.profit = data.profit
-            trade.timestamp = moments[data.timestamp]
+            trade.timestamp = moment
             trade._undeclared = None  # noqa: SLF001 - a trade in the making
             trade.__class__ = TradeExecuted
             event = bot_twin()
@@ -119,7 +124,7 @@ def msgspec_lane(otherwise: Lane) -> Lane:
             event.data = trade
             event.__class__ = BotUpdate
             return event  # noqa: TRY300 - an `else` would need a flag
-        except (ValueError, RecursionError, Misfit):
+        except (ValueError, RecursionError):
             pass
         return otherwise(payload, received_at, wallet)
 
