@@ -435,13 +435,12 @@ class Loop:
     def _sleep(self) -> int:
         """Wait for the socket, a wake-up or the next deadline; what the socket is ready for."""
         self._watch_socket()
-        self._looked_at = self._clock.now().mono
-        return self._select(self._timeout())
+        self._looked_at = now = self._clock.now().mono
+        return self._select(self._timeout(now))
 
-    def _timeout(self) -> float | None:
+    def _timeout(self, now: float) -> float | None:
         if self._mailbox or (self._transport is not None and self._transport.pending and not self._held):
             return 0.0
-        now = self._clock.now().mono
         deadlines = [self._session_deadline(), self._send_deadline()]
         if self.callbacks is not None:
             deadlines.append(self.callbacks.watch_at(now))
@@ -497,6 +496,8 @@ class Loop:
         return ready
 
     def _read_mail(self) -> None:
+        if not (self._mailbox or self.abandoned):
+            return
         for _ in range(len(self._mailbox)):
             function, arguments = self._mailbox.popleft()
             function(*arguments)

@@ -54,7 +54,7 @@ class Edits(Protocol):
     def wake(self) -> None: ...
 
 
-@frozen
+@define
 class Delivery:
     """What came of delivering a batch.
 

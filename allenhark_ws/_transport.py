@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from attrs import Factory, frozen
+from attrs import Factory, define
 from websocket import ABNF
 
 from ._aside import Interrupted, Waiter
@@ -32,6 +32,9 @@ __all__ = ["Batch", "Transport"]
 READ_SIZE: Final = 65_536
 """Bytes per read; measured: larger reads cost more in allocation than they save in calls."""
 
+_MOST: Final = 1_024
+"""Messages of one turn: more than 64 KiB of honest ones; each of 30,000 empty ones costs as much as any other."""
+
 _WRITE_SIZE: Final = 65_536
 _LINGER: Final = 1_048_576
 """Bytes to discard when the connection is failed, so that closing with unread input does not reset the connection and
@@ -44,9 +47,9 @@ _MAX_CLOSE_REASON: Final = 123
 _short = struct.Struct("!H").pack
 
 
-@frozen
+@define
 class Batch:
-    """What one `Transport.receive` brought.
+    """What one `Transport.receive` brought; not frozen, since one is made for every read.
 
     Attributes:
         messages: payloads in order: text as `bytes`, binary as `BinaryMessage`.
@@ -105,6 +108,7 @@ class Transport:
         self._sock: socket.socket | None = None
         self._open = False
         self._early = b""  # received, not yet parsed
+        self._backlog: list[bytes] = []  # parsed, not yet handed out
         self._out = bytearray()  # frames to send
         self._send_deadline: float | None = None
         self._due = 0  # bytes of `_out` that must have gone by then
@@ -158,7 +162,7 @@ class Transport:
         """Whether `receive` has something to tell without waiting for the socket."""
         if not self._open:
             return False
-        if self._early or self._broken is not None or self._last is not None or self._look_again:
+        if self._early or self._backlog or self._broken is not None or self._last is not None or self._look_again:
             return True
         # what TLS has decrypted already never makes the socket readable again
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
@@ -263,10 +267,12 @@ class Transport:
 
         The batch's `end` is a `ConnectionLost`: with the server's code and (redacted) reason when a close frame came,
         1005 when it had no code, else 1006.  Every later call does nothing; `linger` closes the socket where that is
-        not done yet.  One that arrived behind messages is told by the next call, so that those can still be answered.
+        not done yet.  An end behind messages is told by a later call, so that those can still be answered.
         """
         if not self._open or self._close_sent:
             return Batch()
+        if self._backlog:
+            return Batch(self._next_messages(), frames=1)
         if self._last is not None:
             return Batch(end=self._finish(self._last))
         self._look_again = False
@@ -312,9 +318,16 @@ class Transport:
         if self._pongs or self._out:
             self.write()
         self._last = parsed.end
+        self._backlog = parsed.messages
         if parsed.end is None or parsed.messages:
-            return Batch(parsed.messages, parsed.frames)
+            return Batch(self._next_messages(), parsed.frames)
         return Batch(frames=parsed.frames, end=self._finish(parsed.end))
+
+    def _next_messages(self) -> list[bytes]:
+        """As many as one turn of the loop takes; the rest waits, and the socket with it."""
+        messages = self._backlog
+        self._backlog = messages[_MOST:]
+        return messages[:_MOST] if self._backlog else messages
 
     def _finish(self, end: CloseReceived | Violation) -> ConnectionLost:
         return self._finish_closed(end) if isinstance(end, CloseReceived) else self._finish_violated(end)
@@ -351,6 +364,7 @@ class Transport:
             wait: the loop's waiter.
             deadline: when to give up on the peer, on the clock.
         """
+        self._backlog = []
         if self._last is not None:  # the peer's close is here already
             self._finish(self._last)
         else:
@@ -423,6 +437,7 @@ class Transport:
     def _release(self) -> None:
         self._open = False
         self._early = b""
+        self._backlog = []
         self._out.clear()
         self._pongs.clear()
         self._broken = self._last = self._send_deadline = None

@@ -542,6 +542,26 @@ def test_violations_close_with_their_code(connect: Connect, data: bytes, code: i
     assert finish(server) == (CLOSE, struct.pack("!H", code))
 
 
+def test_a_turn_has_no_more_messages_than_it_can_take(connect: Connect) -> None:
+    """Empty messages come 30,000 to a read; they are handed out in parts, and the end behind them last of all."""
+
+    def script(conn: socket.socket) -> bytes:
+        conn.sendall(frame(TEXT) * 5_000 + close_frame(4000, b"enough"))
+        return conn.recv(1)
+
+    server, transport = connect(script)
+    sizes = []
+    while True:
+        batch = step(transport)
+        sizes.append(len(batch.messages))
+        if batch.end is not None:
+            break
+    assert sum(sizes) == 5_000
+    assert max(sizes) == 1_024
+    assert batch.end.code == 4000
+    finish(server)
+
+
 def test_lingering_ends_when_its_time_is_up(connect: Connect) -> None:
     """A peer that never ends a failed connection keeps it no longer than allowed."""
 
