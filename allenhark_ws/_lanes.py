@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from . import _twins
@@ -33,6 +32,9 @@ What lies deeper could be decoded here and then be neither copied nor pickled by
 stack: `deepcopy` needs five calls a level (measured), and Python allows a thousand in all.
 """
 
+_SHORT: Final = 2 * MAX_DEPTH
+"""Bytes below which a payload cannot be nested too deeply."""
+
 _LARGEST_PAYLOAD: Final = 65_536
 """Bytes of the largest payload for a fast lane, which does not look at how many values it has."""
 
@@ -40,12 +42,13 @@ _MAX_MOMENTS: Final = 1024
 _LONGEST_MOMENT: Final = 35
 """Characters of ``2024-01-15T10:30:00.123456789+00:00``; what is longer is not worth remembering."""
 
-_LARGEST: Final = sys.float_info.max
+_MOST: Final = sys.float_info.max
+_LEAST: Final = -_MOST
 
 
 def is_shallow(payload: bytes) -> bool:
     """Whether its size or its brackets tell that nothing in it is nested too deeply; most payloads are short."""
-    return len(payload) < 2 * MAX_DEPTH or payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH
+    return len(payload) < _SHORT or payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH
 
 
 class Moments(dict[str, datetime]):
@@ -98,7 +101,8 @@ class _Makers:
     """What makes an event of a message that is a `dict`; they raise `KeyError` or `Misfit` for what does not fit."""
 
     def __init__(self, *, decimal: bool) -> None:
-        self._exact = decimal
+        self._number = decimal_number if decimal else float_number
+        self._sure = None if decimal else float  # the type of a number that need not be looked at again
         self._moments = Moments()
         self._names = Names()
         self.by_type: dict[str, _Maker] = {
@@ -107,18 +111,16 @@ class _Makers:
             "transaction_confirmed": self._transaction,
         }
 
-    def _number(self, value: Any) -> float | Decimal:
-        if type(value) is float and -_LARGEST <= value <= _LARGEST:
-            return value
-        return decimal_number(value, None) if self._exact else float_number(value, None)
-
     def _price(self, message: _Message, payload: bytes, received_at: datetime, _wallet: object) -> Any:
         event = _twins.PRICE()
         event.raw = payload
         event.received_at = received_at
         event.mint = mint = self._names[message["mint"]]
-        event.price = self._number(message["price"])
-        event.volume = self._number(message["volume"])
+        price, volume = message["price"], message["volume"]
+        event.price = price if type(price) is self._sure and _LEAST <= price <= _MOST else self._number(price, None)
+        event.volume = (
+            volume if type(volume) is self._sure and _LEAST <= volume <= _MOST else self._number(volume, None)
+        )
         event.timestamp = self._moments[message["timestamp"]]
         event.__class__ = PriceUpdate
         return event if type(mint) is str else None
@@ -141,7 +143,7 @@ class _Makers:
         trade = _twins.TRADE()
         try:
             trade.signature = signature = data["signature"]
-            trade.profit = self._number(data["profit"])
+            trade.profit = self._number(data["profit"], None)
             trade.timestamp = self._moments[data["timestamp"]]
         except (KeyError, TypeError, Misfit):
             return None
@@ -178,7 +180,9 @@ def stdlib_lane(*, decimal: bool) -> Lane:
     makers = _Makers(decimal=decimal).by_type
 
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> DataEvent | None:
-        if type(payload) is not bytes or len(payload) > _LARGEST_PAYLOAD or not is_shallow(payload):
+        if type(payload) is not bytes:
+            return None
+        if len(payload) >= _SHORT and (len(payload) > _LARGEST_PAYLOAD or not is_shallow(payload)):
             return None
         try:
             text = str(payload, "utf-8")

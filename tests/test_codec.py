@@ -541,6 +541,19 @@ def test_texts_that_come_again_are_kept_once(engine: str) -> None:
     assert price(mint).mint is price(mint).mint
 
 
+@pytest.mark.parametrize(
+    "number", ["1e-99999999999999999999", "1e99999999999999999999", "1e400", "1e-400", "-0", "-0.0"]
+)
+@pytest.mark.parametrize("decimal", [False, True])
+def test_odd_numbers_mean_the_same_on_every_way(number: str, decimal: bool) -> None:
+    """Numbers that a float or a Decimal cannot hold, or holds as nothing."""
+    raw = (
+        f'{{"type":"price_update","mint":"M","price":{number},"volume":7,"timestamp":"2024-01-15T10:30:00Z"}}'.encode()
+    )
+    shown = {repr(Codec(engine=e, decimal=decimal).decode(raw, NOW)) for e in ("plain", "stdlib", "auto")}
+    assert len(shown) == 1
+
+
 def test_without_interchangeable_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an interpreter that has no use for twins every event is made the plain way."""
     monkeypatch.setattr("allenhark_ws._codec.INTERCHANGEABLE", False)

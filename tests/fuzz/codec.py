@@ -24,7 +24,17 @@ WORDS: Final = (
     b'{"type":"error","error":{"message":"no","code":7},"reason":"r","channel":"bot","botId":"B"}',
     b'{"type":"pong","timestamp":null}',
     *(b'"raw":', b'"received_at":', b'"undeclared":', b'"channel":', b'"data":{', b'"extra":1', b'"type":'),
-    *(b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"-0.0", b"1e9999999999999999999", b"9223372036854775808"),
+    *(
+        b"null",
+        b"true",
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"-0.0",
+        b"1e9999999999999999999",
+        b"1e-9999999999999999999",
+        b"9223372036854775808",
+    ),
     *(b"0001-01-01T00:00:00+01:00", b"2024-02-30", b"\\ud800", b"\\u0000", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xff"),
     *(b'{"a":' * 60, b"}" * 60, b"[" * 60, b"]" * 60, b"9" * 19, b"0" * 400, b"{", b"}", b"[", b"]", b'"', b":", b","),
 )
