@@ -15,49 +15,53 @@ The way of a byte: socket → `_transport` (`_frames`) → `_loop` → `_codec` 
 
 from __future__ import annotations
 
-from .channels import Bot, Channel, Price, Transactions
-from .client import Client, Subscription
-from .config import Backoff
-from .errors import (
-    AllenHarkError,
-    AuthenticationError,
-    CertificateRejected,
-    ClientClosed,
-    ConfigurationError,
-    ConnectionFailed,
-    ConnectionLost,
-    ConnectTimeout,
-    FlushTimeout,
-    HandshakeRejected,
-    RequestRejected,
-    SlowConsumer,
-    StreamClosed,
-)
-from .events import (
-    BotUpdate,
-    CallbackError,
-    Closed,
-    Connected,
-    DataEvent,
-    Disconnected,
-    Event,
-    EventsDropped,
-    Gap,
-    InvalidMessage,
-    LifecycleEvent,
-    Pong,
-    PriceUpdate,
-    Reconnecting,
-    ServerError,
-    ServerEvent,
-    SlowCallback,
-    TradeExecuted,
-    TransactionConfirmed,
-    UnknownMessage,
-)
-from .state import State
-from .stats import Stats
-from .streams import Stream
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .channels import Bot, Channel, Price, Transactions
+    from .client import Client, Subscription
+    from .config import Backoff
+    from .errors import (
+        AllenHarkError,
+        AuthenticationError,
+        CertificateRejected,
+        ClientClosed,
+        ConfigurationError,
+        ConnectionFailed,
+        ConnectionLost,
+        ConnectTimeout,
+        FlushTimeout,
+        HandshakeRejected,
+        RequestRejected,
+        SlowConsumer,
+        StreamClosed,
+    )
+    from .events import (
+        BotUpdate,
+        CallbackError,
+        Closed,
+        Connected,
+        DataEvent,
+        Disconnected,
+        Event,
+        EventsDropped,
+        Gap,
+        InvalidMessage,
+        LifecycleEvent,
+        Pong,
+        PriceUpdate,
+        Reconnecting,
+        ServerError,
+        ServerEvent,
+        SlowCallback,
+        TradeExecuted,
+        TransactionConfirmed,
+        UnknownMessage,
+    )
+    from .state import State
+    from .stats import Stats
+    from .streams import Stream
 
 __all__ = [
     "AllenHarkError",
@@ -104,3 +108,72 @@ __all__ = [
     "Transactions",
     "UnknownMessage",
 ]
+
+# What follows is the same for Python as the imports above are for a type checker, a module at a time: a program that
+# only wants a channel or catches an error does not pay for the client.
+
+_NAMES = {
+    "channels": ("Bot", "Channel", "Price", "Transactions"),
+    "client": ("Client", "Subscription"),
+    "config": ("Backoff",),
+    "errors": (
+        "AllenHarkError",
+        "AuthenticationError",
+        "CertificateRejected",
+        "ClientClosed",
+        "ConfigurationError",
+        "ConnectionFailed",
+        "ConnectionLost",
+        "ConnectTimeout",
+        "FlushTimeout",
+        "HandshakeRejected",
+        "RequestRejected",
+        "SlowConsumer",
+        "StreamClosed",
+    ),
+    "events": (
+        "BotUpdate",
+        "CallbackError",
+        "Closed",
+        "Connected",
+        "DataEvent",
+        "Disconnected",
+        "Event",
+        "EventsDropped",
+        "Gap",
+        "InvalidMessage",
+        "LifecycleEvent",
+        "Pong",
+        "PriceUpdate",
+        "Reconnecting",
+        "ServerError",
+        "ServerEvent",
+        "SlowCallback",
+        "TradeExecuted",
+        "TransactionConfirmed",
+        "UnknownMessage",
+    ),
+    "state": ("State",),
+    "stats": ("Stats",),
+    "streams": ("Stream",),
+}
+"""The public modules, and what each brings."""
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+if not TYPE_CHECKING:  # a type checker would take it that every name exists, misspelt ones too
+
+    def __getattr__(name: str) -> object:
+        """Load a public name, or module, when it is first asked for (PEP 562)."""
+        if name in _NAMES:
+            return import_module(f".{name}", __name__)
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value  # from here on as fast as any other
+        return value

@@ -1,0 +1,151 @@
+"""The package's own namespace: its names are loaded when they are asked for, and nobody can tell."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import pytest
+
+import allenhark_ws
+
+SOURCE: Final = ast.parse(Path(allenhark_ws.__file__).read_text(encoding="utf-8"))
+HOMES: Final = {
+    alias.name: statement.module or ""
+    for statement in ast.walk(SOURCE)
+    if isinstance(statement, ast.ImportFrom) and statement.level
+    for alias in statement.names
+}
+"""What a type checker reads: each public name, and the module that it is imported from."""
+
+MODULES: Final = sorted(set(HOMES.values()))
+
+
+def fresh(code: str) -> list[str]:
+    """The words that some code prints in an interpreter of its own, where nothing of the package is loaded yet."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_type_checkers_see_every_name() -> None:
+    """What is imported for them is what `__all__` promises, sorted, and is loaded from the same modules."""
+    assert sorted(HOMES) == allenhark_ws.__all__
+    assert HOMES == allenhark_ws._HOMES
+
+
+@pytest.mark.parametrize("name", allenhark_ws.__all__)
+def test_a_name_is_what_its_module_defines(name: str) -> None:
+    """The very object that a type checker takes it for, from its one home."""
+    home = importlib.import_module(f"allenhark_ws.{HOMES[name]}")
+    value = getattr(allenhark_ws, name)
+    assert value is getattr(home, name)
+    assert (value.__module__, value.__qualname__) == (home.__name__, name)
+    assert name in home.__all__
+
+
+@pytest.mark.parametrize("name", allenhark_ws.__all__)
+def test_a_name_is_looked_up_once(name: str) -> None:
+    """Afterwards it is an attribute of the package as any other."""
+    value = getattr(allenhark_ws, name)
+    assert vars(allenhark_ws)[name] is value
+
+
+def test_dir_is_what_all_promises() -> None:
+    """Both before and after names were used; the list is the caller's own."""
+    assert dir(allenhark_ws) == allenhark_ws.__all__
+    assert allenhark_ws.__dir__() is not allenhark_ws.__all__
+    assert fresh("import allenhark_ws; print(dir(allenhark_ws) == allenhark_ws.__all__)") == ["True"]
+
+
+def test_an_unknown_name() -> None:
+    """It is refused as by any module, by type checkers too."""
+    with pytest.raises(AttributeError, match=r"^module 'allenhark_ws' has no attribute 'nothing'$"):
+        allenhark_ws.nothing  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ImportError, match=r"^cannot import name 'nothing' from 'allenhark_ws' \("):
+        from allenhark_ws import nothing  # type: ignore[attr-defined]  # noqa: F401, PLC0415
+    assert not hasattr(allenhark_ws, "nothing")
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    """Neither its own modules nor attrs: that is for the names that are used."""
+    code = "import sys, allenhark_ws; print(*[n for n in sys.modules if n.startswith(('allenhark_ws.', 'attr'))])"
+    assert fresh(code) == []
+
+
+def test_a_channel_does_not_load_the_client() -> None:
+    """A name costs its own module and what that needs."""
+    code = (
+        "import sys; from allenhark_ws import Price; print(*[n for n in sys.modules if n.startswith('allenhark_ws')])"
+    )
+    assert fresh(code) == ["allenhark_ws", "allenhark_ws.channels"]
+
+
+def test_star_import() -> None:
+    """It brings every public name and nothing else, here and as the first import of a program."""
+    brought: dict[str, object] = {}
+    exec("from allenhark_ws import *", brought)  # noqa: S102 - Python has it at the top of a module only
+    del brought["__builtins__"]
+    assert brought == {name: getattr(allenhark_ws, name) for name in allenhark_ws.__all__}
+    code = "before = {*globals(), 'before'}\nfrom allenhark_ws import *\nprint(*sorted({*globals()} - before))"
+    assert fresh(code) == allenhark_ws.__all__
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_are_attributes(name: str) -> None:
+    """A public module needs no import of its own, whichever names were used before."""
+    module = getattr(allenhark_ws, name)
+    assert isinstance(module, ModuleType)
+    assert module is importlib.import_module(f"allenhark_ws.{name}")
+    assert fresh(f"import allenhark_ws; print(allenhark_ws.{name}.__name__)") == [f"allenhark_ws.{name}"]
+
+
+@pytest.mark.parametrize("name", [*MODULES, "_codec", "cli"])
+def test_modules_can_be_imported(name: str) -> None:
+    """In every form, public or not, as the first import of a program."""
+    if name == "cli":
+        pytest.importorskip("click")
+        pytest.importorskip("rich")
+    code = f"from allenhark_ws import {name} as one\nimport allenhark_ws.{name} as two\nprint(one is two, one.__name__)"
+    assert fresh(code) == ["True", f"allenhark_ws.{name}"]
+
+
+@pytest.mark.parametrize(
+    "value", [allenhark_ws.Price("m"), allenhark_ws.Backoff(), allenhark_ws.Closed(None), allenhark_ws.ClientClosed()]
+)
+def test_unpickling_comes_first(value: object) -> None:
+    """A value arrives in a program that has used no name yet."""
+    told = fresh(f"import pickle; print(type(pickle.loads({pickle.dumps(value)!r})))")
+    assert " ".join(told) == str(type(value))
+
+
+def test_a_name_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As tests of programs do, and put back."""
+    real = allenhark_ws.Client
+    with monkeypatch.context() as patch:
+        patch.setattr("allenhark_ws.Client", None)
+        assert allenhark_ws.Client is None
+    assert allenhark_ws.Client is real
+
+
+def test_threads_may_ask_at_once() -> None:
+    """The first use of names in several threads, each in an order of its own, gives all the same objects."""
+    code = """
+import allenhark_ws, threading
+gate, found = threading.Barrier(4), []
+def ask(first):
+    gate.wait()
+    names = allenhark_ws.__all__[first:] + allenhark_ws.__all__[:first]
+    found.append({name: getattr(allenhark_ws, name) for name in names})
+threads = [threading.Thread(target=ask, args=[10 * number]) for number in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found), all(names == found[0] for names in found))
+"""
+    assert fresh(code) == ["4", "True"]
