@@ -3,43 +3,64 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from .process import run as run_process
 from .report import Table
-from .rounds import Contender, Plan, Sample, installed, interleave, middle, spread
+from .rounds import Contender, Plan, Sample, Samples, installed, interleave, middle, spread
 
 __all__ = ["run"]
 
-_BASELINE: Final = "attrs"
+_BASELINE: Final = "import attrs"
 _HEAVY: Final = ("ssl", "websocket", "cattrs", "asyncio", "orjson", "msgspec")
 """What should load only when it is needed."""
 
-_MODULES: Final = ("attrs", "allenhark_ws", "websocket", "websockets.sync.client", "picows", "pybit.unified_trading")
+_STATEMENTS: Final = (
+    _BASELINE,
+    "import allenhark_ws",
+    "from allenhark_ws import Price",
+    "from allenhark_ws import Client, Price",
+    "import websocket",
+    "import websockets.sync.client",
+    "import picows",
+    "import pybit.unified_trading",
+)
+"""What programs write; the names of this package load the modules that they come from."""
 
 _CODE: Final = f"""
-import json, sys, time
+import sys, time
+sys.dont_write_bytecode = False
 wall, cpu = time.perf_counter(), time.process_time()
-import %s
+%s
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 loaded = [name for name in {_HEAVY} if name in sys.modules]
+import json
 print(json.dumps({{"wall": wall * 1000, "cpu": cpu * 1000, "loaded": loaded}}))
 """
 
 
-def _import(contender: Contender) -> Sample:
-    return run_process([sys.executable, "-c", _CODE % contender.run])
+def _import(statement: str, bytecode: str) -> Sample:
+    return run_process([sys.executable, "-X", f"pycache_prefix={bytecode}", "-c", _CODE % statement])
+
+
+def _measure(contenders: Sequence[Contender], plan: Plan) -> Samples:
+    """Each statement's cost with bytecode at hand, as an installer leaves it, a checkout's too."""
+    with TemporaryDirectory() as bytecode:
+        for contender in contenders:
+            _import(contender.run, bytecode)  # compiles
+        return interleave(contenders, plan, lambda contender: _import(contender.run, bytecode))
 
 
 def run(plan: Plan) -> Iterator[Table]:
-    """Import each module in turn."""
+    """Run each statement in turn."""
     plan.say("Import")
     contenders = installed(
-        (Contender(f"import {name}", name, (name.partition(".")[0],)) for name in _MODULES), plan.say
+        (Contender(line, line, (line.split()[1].partition(".")[0],)) for line in _STATEMENTS), plan.say
     )
-    samples = interleave(contenders, plan, _import)
-    plain = samples[f"import {_BASELINE}"]
+    samples = _measure(contenders, plan)
+    plain = samples[_BASELINE]
     rows = tuple(
         (
             name,
@@ -51,5 +72,5 @@ def run(plan: Plan) -> Iterator[Table]:
         )
         for name, found in samples.items()
     )
-    note = f"Milliseconds in a fresh interpreter, and how many more than import {_BASELINE}, spread in brackets."
+    note = f"Milliseconds in a fresh interpreter, and how many more than {_BASELINE}, spread in brackets."
     yield Table("Import", note, ("", "ms", "CPU", "more", "more CPU", "loads"), rows)
