@@ -23,29 +23,25 @@ _REJECTIONS: Final = frozenset({"auth_error", "auth_failed", "unauthorized"})
 _REPLIES: Final = frozenset({"auth", "authenticated"})
 _NEGATIVE: Final = frozenset({"error", "failed", "failure", "denied", "unauthorized", "forbidden", "invalid"})
 
-_TROUBLE: Final = re.compile(
-    r"""rate.?limit | too.?many | throttl | quota | slow.?down | overload | capacity | busy | unavailable | maintenance
+# `re.search` compiles these when the first error comes, and keeps them: it takes milliseconds, and most programs never
+# see one.
+_TROUBLE: Final = r"""(?ix)
+    rate.?limit | too.?many | throttl | quota | slow.?down | overload | capacity | busy | unavailable | maintenance
     | internal.?(server.?)?(error|failure) | server.?(error|failure) | bad.?gateway | restart | shut(ting)?.?down
     | \b(server|service)\b.{0,12}\b(down|fail) | \b(database|upstream|backend)\b | \bcode\sinternal\b
     | time(d.)?.?out | temporar | try.?again.?(later|in\b)
     | (limit|max(imum)?)\b.{0,24}\b(connection|session)s?\b | \b(connection|session)s?\b.{0,24}\b(limit|exceed)
     | limit.{0,16}(exceed|reached) | exceed.{0,24}limit
-    | \b(http|status|code|error)\W{0,3}(429|5\d\d|101[1-4])\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_KEY: Final = re.compile(
-    r"""(api|access|auth)[\s-]*key | authenticat | \bauth(\b|error|fail) | \bunauthori[sz]ed | credential
+    | \b(http|status|code|error)\W{0,3}(429|5\d\d|101[1-4])\b"""
+_KEY: Final = r"""(?ix)
+    (api|access|auth)[\s-]*key | authenticat | \bauth(\b|error|fail) | \bunauthori[sz]ed | credential
     | (?<!public[\s-])\bkey\s+((is|was|has)\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)
     | (invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s-]*key\b
     | \bkey\s+(is\s+|was\s+)?not\s+(valid|found|known|recogni[sz]ed|accepted)
-    | \bcode\s(401|3000|4001|4401)\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_BAD_API_KEY: Final = re.compile(
-    r"""(invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s-]*api[\s-]*key
-    | api[\s-]*key\s+((is|was|has)\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)""",
-    re.IGNORECASE | re.VERBOSE,
-)
+    | \bcode\s(401|3000|4001|4401)\b"""
+_BAD_API_KEY: Final = r"""(?ix)
+    (invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s-]*api[\s-]*key
+    | api[\s-]*key\s+((is|was|has)\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)"""
 _CODE_KEYS: Final = frozenset({"code", "errorcode", "status", "statuscode", "httpstatus"})
 """Keys whose numbers are codes, in lower case and without underscores; any other number may be an id or a time."""
 
@@ -92,7 +88,7 @@ def of_early_message(event: ServerEvent | DataEvent) -> ConnectionFailed | None:
 def _refusal(told: str, code: int | str | None, words: str) -> ConnectionFailed:
     told = shortened(told)
     code = shortened(code) if isinstance(code, str) else code
-    if _TROUBLE.search(words):
+    if re.search(_TROUBLE, words):
         detail = "" if code is None else f" ({code})"
         return ConnectionFailed(f"the server answered an error to auth: {told}{detail}")
     return AuthenticationError(told, code)
@@ -120,7 +116,7 @@ def of_fresh_error(event: ServerError) -> AuthenticationError | None:
     """
     words, extra = _words(event), event.extra
     pattern = _BAD_API_KEY if any(key in extra for key in _CHANNEL_KEYS) else _KEY
-    if _TROUBLE.search(words) or not pattern.search(words):
+    if re.search(_TROUBLE, words) or not re.search(pattern, words):
         return None
     code = shortened(event.code) if isinstance(event.code, str) else event.code
     return AuthenticationError(shortened(event.message or "an error without a text"), code)
