@@ -24,30 +24,31 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from attrs import define, field
 
-from ._aside import Interrupted, Waiter, call_aside
+from ._aside import Interrupted, call_aside
 from ._codec import Codec, encode_auth, wire_type
 from ._counters import Counters
 from ._dispatch import CallbackThread, InlineCallbacks
+from ._outlet import Outlet
+from ._ports import Clock, Transport, TransportFactory
 from ._process import enrol, is_exiting
 from ._queue import EventQueue, wait_slices
 from ._redact import Redactor
-from ._router import Router, dropping_report
+from ._router import Router
 from ._session import Drop, Flushed, Instant, Open, Output, Send, SendAuth, Session
 from ._wakeup import WakeUp
 from .channels import Channel
 from .config import Secret, Settings
-from .errors import AllenHarkError, ClientClosed, ConfigurationError, ConnectionFailed, ConnectionLost
-from .events import Closed, DataEvent, Event, InvalidMessage, ServerEvent, UnknownMessage
+from .errors import AllenHarkError, ClientClosed, ConfigurationError, ConnectionFailed
+from .events import DataEvent, Event, InvalidMessage, ServerEvent, UnknownMessage
 from .state import State
 
-__all__ = ["Clock", "Loop", "Transport", "TransportFactory"]
+__all__ = ["Clock", "FlushTicket", "Loop", "Transport", "TransportFactory"]
 
 _logger = logging.getLogger("allenhark_ws")
 
@@ -57,80 +58,12 @@ _GOODBYE: Final = 1.0
 _ROOM: Final = 65_536
 """Bytes waiting to be sent above which no further request is added: the send buffer stays bounded."""
 
-_LONGEST_SLEEP: Final = 86_400.0
-"""Seconds of a single wait at most: the system's waits take no more than some weeks, intervals may be longer."""
-
-
-class Clock:
-    """Both clocks of the machine, and the one place where time passes; tests pass their own."""
-
-    def now(self) -> Instant:
-        """The moment: monotonic seconds, and aware UTC."""
-        return Instant(time.monotonic(), datetime.now(timezone.utc))
-
-    def wait(self, selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Sleep until something is ready, or for `timeout` seconds, None for ever; what is ready."""
-        return selector.select(None if timeout is None else min(timeout, _LONGEST_SLEEP))
-
-
-class Batch(Protocol):
-    """What one read of the socket brought; see `_transport.Batch`."""
-
-    @property
-    def messages(self) -> Sequence[bytes]: ...
-
-    @property
-    def frames(self) -> int: ...
-
-    @property
-    def end(self) -> ConnectionLost | None: ...
-
-
-class Transport(Protocol):
-    """One connection; see `_transport.Transport`, of which this is what the loop needs."""
-
-    @property
-    def sock(self) -> socket.socket: ...
-
-    @property
-    def pending(self) -> bool: ...
-
-    @property
-    def wants_write(self) -> bool: ...
-
-    @property
-    def backlog(self) -> int: ...
-
-    @property
-    def send_deadline(self) -> float | None: ...
-
-    def open(self, wait: Waiter, wake: Callable[[], None]) -> None: ...
-
-    def send(self, payload: bytes) -> None: ...
-
-    def write(self) -> None: ...
-
-    def expire(self) -> None: ...
-
-    def receive(self) -> Batch: ...
-
-    def close(self, code: int, reason: str, wait: Waiter, deadline: float) -> None: ...
-
-    def linger(self, wait: Waiter, deadline: float) -> None: ...
-
-    def abort(self, code: int | None = None) -> None: ...
-
-    def disown(self) -> None: ...
-
 
 def _place(traceback: TracebackType | None) -> str:
     """Where an exception was raised, for a text: the file's name and the line."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     return "" if traceback is None else f" in {Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
-
-
-TransportFactory = Callable[[Settings, Callable[[str], str]], Transport]
 
 
 @define(eq=False)
@@ -183,13 +116,14 @@ class Loop:
     _transport: Transport | None = field(default=None, init=False)
     _candidate: Transport | None = field(default=None, init=False)
     _unwanted: bool = field(default=False, init=False)
-    _held: list[Event] = field(factory=list, init=False)
+    _outlet: Outlet = field(init=False)
     _key: Secret | None = field(default=None, init=False)
     _close_deadline: float | None = field(default=None, init=False)
     _looked_at: float = field(default=0.0, init=False)
     _announced: State = field(default=State.IDLE, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._outlet = Outlet(self.session)
         if self._settings.inline_callbacks:
             self.sink = InlineCallbacks(self._counters, self.report)
         else:
@@ -210,6 +144,7 @@ class Loop:
     def attach(self, router: Router) -> None:
         """Say where events go; the router is held weakly, so that these threads keep no client alive."""
         self._router_ref = weakref.ref(router)
+        self._outlet.router = self._router_ref
         self.sink.attach(self._router_ref)
         enrol(self)
 
@@ -308,11 +243,11 @@ class Loop:
 
     def report(self, event: Event) -> None:
         """Deliver an event that arose on another thread."""
-        self.post(self._emit, [event])
+        self.post(self._outlet.emit, [event])
 
     def recovered(self, queue: EventQueue) -> None:
         """A queue that was dropping has fallen below half."""
-        self.post(self._report_recovery, queue)
+        self.post(self._outlet.report_recovery, queue)
 
     def flush(self, ticket: FlushTicket) -> None:
         """Fill the ticket in once the server has processed all that was sent before."""
@@ -439,7 +374,7 @@ class Loop:
         return self._select(self._timeout(now))
 
     def _timeout(self, now: float) -> float | None:
-        if self._mailbox or (self._transport is not None and self._transport.pending and not self._held):
+        if self._mailbox or (self._transport is not None and self._transport.pending and not self._outlet.held):
             return 0.0
         deadlines = [self._session_deadline(), self._send_deadline()]
         if self.callbacks is not None:
@@ -449,7 +384,7 @@ class Loop:
 
     def _session_deadline(self) -> float | None:
         """While events are held no retry begins: nothing it led to could be delivered."""
-        if self._held and self.session.state is State.BACKOFF:
+        if self._outlet.held and self.session.state is State.BACKOFF:
             return None
         return self.session.next_deadline(room=self._has_room())
 
@@ -463,7 +398,7 @@ class Loop:
         """Bring the selector up to date with what is awaited of the socket."""
         transport, wanted = self._transport, None
         if transport is not None:
-            mask = 0 if self._held else selectors.EVENT_READ
+            mask = 0 if self._outlet.held else selectors.EVENT_READ
             if transport.wants_write:
                 mask |= selectors.EVENT_WRITE
             wanted = (transport.sock, mask) if mask else None
@@ -512,7 +447,7 @@ class Loop:
             return
         if ready & selectors.EVENT_WRITE:
             transport.write()
-        if not self._held and (ready & selectors.EVENT_READ or transport.pending):
+        if not self._outlet.held and (ready & selectors.EVENT_READ or transport.pending):
             self._receive(transport)
 
     def _advance(self, ready: int) -> None:
@@ -524,7 +459,7 @@ class Loop:
         now, deadline = self._clock.now(), self._send_deadline()
         if self._transport is not None and deadline is not None and self._looked_at >= deadline:
             self._transport.expire()
-        if not (self._held and self.session.state is State.BACKOFF):
+        if not (self._outlet.held and self.session.state is State.BACKOFF):
             self.session.tick(now, room=self._has_room(), silent_at=self._silent_at(ready))
         self._obey()
         self._watch_callbacks(now)
@@ -538,7 +473,7 @@ class Loop:
     def _watch_callbacks(self, now: Instant) -> None:
         slow = None if self.callbacks is None else self.callbacks.overdue(now.mono)
         if slow is not None:
-            self._emit([slow])
+            self._outlet.emit([slow])
 
     def _announce(self) -> None:
         """Tell those who wait for a state."""
@@ -575,12 +510,12 @@ class Loop:
     def _express(self, payloads: Iterator[bytes], now: Instant) -> list[bytes]:
         """Deliver data events the fast way; the payloads that have to go the plain way before going on."""
         router = self._router()
-        if router is None or self._held or self.session.state is not State.READY:
+        if router is None or self._outlet.held or self.session.state is not State.READY:
             return list(payloads)
         delivery = router.express(payloads, self._codec.lane, now.wall, self.session.wallet)
         if delivery.failure is not None:
             self.session.close(delivery.failure)
-        self._emit(list(delivery.reports))
+        self._outlet.emit(list(delivery.reports))
         return delivery.left
 
     def _take_in_plainly(self, messages: Sequence[bytes], now: Instant) -> None:
@@ -593,13 +528,13 @@ class Loop:
             if isinstance(event, DataEvent) and self.session.state is State.READY:
                 ready.append(event)
                 continue
-            self._emit(ready)
+            self._outlet.emit(ready)
             ready = []
             self.session.received(event, now)
             self._obey()
             if self._transport is not transport:
                 return
-        self._emit(ready)
+        self._outlet.emit(ready)
 
     def _count(self, event: DataEvent | ServerEvent) -> None:
         counters = self._counters
@@ -620,10 +555,10 @@ class Loop:
                 if isinstance(output, Event):
                     events.append(output)
                     continue
-                self._emit(events)
+                self._outlet.emit(events)
                 events = []
                 self._perform(output)
-            self._emit(events)
+            self._outlet.emit(events)
 
     def _perform(self, output: Output) -> None:
         if isinstance(output, Send):
@@ -758,49 +693,10 @@ class Loop:
         finally:
             self._the_selector.unregister(sock)
 
-    # --- Delivering
-
-    def _emit(self, events: list[Event]) -> None:
-        """Deliver the events, or hold them behind those that are held already."""
-        if self._held:
-            self._held.extend(events)
-        elif events:
-            self._deliver(events)
-
-    def _deliver(self, events: list[Event], *, force: bool = False) -> None:
-        """Deliver what the consumers have room for and hold the rest; `Closed` goes alone, as the last of all."""
-        if len(events) > 1 and isinstance(events[-1], Closed):
-            self._deliver(events[:-1], force=force)
-            events = events[-1:]
-            if self._held:
-                self._held.extend(events)
-                return
-        router = self._router()
-        while events and router is not None:
-            delivery = router.deliver(events, force=force)
-            if delivery.failure is not None:
-                self.session.close(delivery.failure)
-            rest = events[delivery.done :]
-            events = [*delivery.reports, *rest]
-            if rest and not delivery.done:
-                self._held = events
-                self.session.suspend()
-                return
-
     def _deliver_held(self) -> None:
-        """Try again what a full consumer held up."""
-        if not self._held:
-            return
-        events, self._held = self._held, []
-        self._deliver(events)
-        if not self._held:
-            self.session.resume(self._clock.now())
-        self._obey()
-
-    def _report_recovery(self, queue: EventQueue) -> None:
-        report = dropping_report(queue, recovered=True)
-        if report is not None:
-            self._emit([report])
+        if self._outlet.held:
+            self._outlet.emit_held(self._clock.now())
+            self._obey()
 
     # --- The end
 
@@ -821,10 +717,8 @@ class Loop:
             transport.abort()
 
     def _deliver_last(self) -> None:
-        """Deliver what is held and what the session still had to say, into full queues too: nothing else will come."""
-        said = [output for output in self.session.take() if isinstance(output, Event)]
-        events, self._held = [*self._held, *said], []
-        self._deliver(events, force=True)
+        """Deliver what is held and what the session still had to say."""
+        self._outlet.emit_last([output for output in self.session.take() if isinstance(output, Event)])
 
     def _let_go(self) -> None:
         router = self._router()

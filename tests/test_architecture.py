@@ -30,7 +30,7 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
     (frozenset({"testing", "cli", "__main__", "notebook", "recording"}),),
     (frozenset({PUBLIC}),),
     (frozenset({"client"}),),
-    (frozenset({"streams", "_dispatch", "_loop"}),),
+    (frozenset({"streams", "_dispatch", "_loop", "_outlet", "_ports"}),),
     (
         frozenset({"_session", "_link", "_verdict"}),
         frozenset({"_transport", "_connect", "_guard", "_frames", "_proxy", "_aside"}),
@@ -61,7 +61,9 @@ LATE: Final[Mapping[tuple[str, str], str]] = {
 IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "cattrs": frozenset({"_codec"}),
     "msgspec": frozenset({"_structs"}),
-    "socket": frozenset({"_transport", "_connect", "_guard", "_proxy", "_aside", "_loop", "_wakeup", "testing", "cli"}),
+    "socket": frozenset(
+        {"_transport", "_connect", "_guard", "_proxy", "_aside", "_loop", "_ports", "_wakeup", "testing", "cli"}
+    ),
     "ssl": frozenset({"_transport", "_connect", "_guard", "_proxy", "testing", "cli"}),
     "websocket": frozenset({"_transport", "_connect", "_proxy"}),
     "python_socks": frozenset({"_connect", "_proxy"}),

@@ -1,0 +1,84 @@
+"""Where events leave the I/O thread: in order, and held back while a blocking consumer has no room for them.
+
+While anything is held the loop does not read the socket and the session suspends liveness; whatever comes to be
+meanwhile waits behind it.  Neighbours: `_loop` gives it events, `_router` takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from ._queue import EventQueue
+from ._router import Router, dropping_report
+from ._session import Instant, Session
+from .events import Closed, Event
+
+__all__ = ["Outlet"]
+
+
+def _nowhere() -> None:
+    """Stands for the reference to a router before there is one."""
+
+
+@define(eq=False)
+class Outlet:
+    """The events of one client on their way to its router.
+
+    Args:
+        session: told when delivery stops and goes on, and ended by a callback buffer that must not overflow.
+
+    Attributes:
+        router: gives the router while there is one; a weak reference, so that nobody here keeps a client alive.
+        held: what waits for room.
+    """
+
+    _session: Session
+    router: Callable[[], Router | None] = field(default=_nowhere, init=False)
+    held: list[Event] = field(factory=list, init=False)
+
+    def emit(self, events: list[Event]) -> None:
+        """Deliver the events, or hold them behind those that are held already."""
+        if self.held:
+            self.held.extend(events)
+        elif events:
+            self._deliver(events)
+
+    def emit_held(self, now: Instant) -> None:
+        """Try again what a full consumer held up."""
+        events, self.held = self.held, []
+        self._deliver(events)
+        if not self.held:
+            self._session.resume(now)
+
+    def emit_last(self, events: list[Event]) -> None:
+        """Deliver what is held and these, into full queues too: nothing else will come."""
+        events, self.held = [*self.held, *events], []
+        self._deliver(events, force=True)
+
+    def report_recovery(self, queue: EventQueue) -> None:
+        """A queue that was dropping has fallen below half."""
+        report = dropping_report(queue, recovered=True)
+        if report is not None:
+            self.emit([report])
+
+    def _deliver(self, events: list[Event], *, force: bool = False) -> None:
+        """Deliver what the consumers have room for and hold the rest; `Closed` goes alone, as the last of all."""
+        if len(events) > 1 and isinstance(events[-1], Closed):
+            self._deliver(events[:-1], force=force)
+            events = events[-1:]
+            if self.held:
+                self.held.extend(events)
+                return
+        router = self.router()
+        while events and router is not None:
+            delivery = router.deliver(events, force=force)
+            if delivery.failure is not None:
+                self._session.close(delivery.failure)
+            rest = events[delivery.done :]
+            events = [*delivery.reports, *rest]
+            if rest and not delivery.done:
+                self.held = events
+                self._session.suspend()
+                return
