@@ -38,6 +38,11 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "_transport": ("test_transport.py",),
     "_connect": ("test_connect.py",),
     "_codec": ("test_codec.py",),
+    "_strict": ("test_codec.py",),
+    "_lanes": ("test_codec.py",),
+    "_structs": ("test_codec.py",),
+    "_express": ("test_express.py", "test_router.py"),
+    "_places": ("test_express.py", "test_router.py"),
     "_json": ("test_json.py",),
     "_frozen": ("test_frozen.py",),
 }
