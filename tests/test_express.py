@@ -251,7 +251,10 @@ def test_whatever_a_callback_raises(error: BaseException, caplog: pytest.LogCapt
     rig.router.add_callback("fail", [PriceUpdate], fail)
     rig.call("other", PriceUpdate)
     rig.fast(encode(price("a"), price("b")))
-    assert [(type(report), getattr(report, "error", None)) for report in rig.reports] == [(CallbackError, error)] * 2
+    assert [type(report) for report in rig.reports] == [CallbackError] * 2
+    assert [(getattr(report, "callback", None), getattr(report, "error", None)) for report in rig.reports] == [
+        (fail, error)
+    ] * 2
     assert [name for name, _ in rig.log] == ["other", "other"]
     assert rig.counters.callback_errors == 2
     assert len(caplog.records) == 2
@@ -273,6 +276,22 @@ def test_a_slow_callback_is_reported_with_its_own_time() -> None:
     rig.router.add_callback("slow alone", [Bot("b")], slow)
     rig.fast(encode(price("a"), price("a"), trade("b"), price("a")))
     assert rig.reports == [SlowCallback(slow, 1.5)] * 4
+
+
+@pytest.mark.parametrize("start", [-5.0, 0.5, 100.0])
+@pytest.mark.parametrize(("seconds", "reported"), [(0.875, False), (1.0, True), (7.25, True)])
+def test_one_second_is_slow_whenever_the_clock_began(start: float, seconds: float, reported: bool) -> None:
+    """Neither the other callbacks of the event nor what the clock showed before make a difference."""
+    rig = Rig(inline=True, clock=Clock(start))
+
+    def first(_event: Event) -> None:
+        rig.clock.now += seconds
+
+    rig.router.add_callback("first", [PriceUpdate], first)
+    rig.call("second", PriceUpdate)
+    rig.fast(encode(price("a")))
+    assert rig.reports == [SlowCallback(first, seconds)] * reported
+    assert [name for name, _ in rig.log] == ["second"]
 
 
 def test_streams_get_their_batch_before_callbacks_run() -> None:
