@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from allenhark_ws._json import InvalidJSON, parse
+from allenhark_ws._json import InvalidJSON, parse, scanner
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,52 @@ def test_large_texts_of_few_values(text: str) -> None:
 
 def test_many_values_in_a_small_text() -> None:
     """Up to 64 KiB no value is counted: that much cannot do harm."""
-    assert len(parse(b"[" + b"0," * 32_766 + b"0]")) == 32_767
+    raw = b"[" + b"0," * 32_766 + b"0]"
+    raw += b" " * (65_536 - len(raw))
+    assert len(parse(raw)) == 32_767
+    with pytest.raises(InvalidJSON, match="more than 16384 values"):
+        parse(raw + b" ")
+
+
+LONG = b'"' + b"," * 70_000 + b'"'
+"""One value of 70,002 bytes."""
+
+
+def array(commas: int, arrays: int, objects: int) -> bytes:
+    """One with just so many commas and inner arrays and objects, and a long string at its end."""
+    inner = [b"[]"] * arrays + [b"{}"] * objects
+    return b"[" + b",".join([*inner, *[b"0"] * (commas - len(inner)), LONG]) + b"]"
+
+
+@pytest.mark.parametrize(
+    ("commas", "arrays", "objects"), [(16_383, 0, 0), (8_192, 8_191, 0), (8_192, 0, 8_191), (9_000, 3_691, 3_692)]
+)
+def test_so_many_values_and_no_more(commas: int, arrays: int, objects: int) -> None:
+    """Commas and opening brackets are added up, and every one counts."""
+    assert len(parse(b"\n" + array(commas, arrays, objects))) == commas + 1
+    with pytest.raises(InvalidJSON, match="more than 16384 values"):
+        parse(array(commas + 1, arrays, objects))
+
+
+def test_values_are_counted_between_strings() -> None:
+    """From the very end of one to the beginning of the next, and after the last, to the last byte."""
+    plain = b"[" + b"0," * 16_384 + b" " * 40_000
+    for raw in (plain, b"[" + b'"",' * 20_000 + LONG, LONG + b"," * 16_385, LONG + b'" "' + b"," * 16_385):
+        with pytest.raises(InvalidJSON, match="more than 16384 values"):
+            parse(raw)
+    assert parse(LONG) == "," * 70_000
+    for raw in (LONG + b"," * 16_384, LONG[:-1], b"[" + LONG[:-1]):
+        with pytest.raises(InvalidJSON, match="not JSON"):
+            parse(raw)
+
+
+def test_the_scanner() -> None:
+    """It says where a value ends, has both sorts of numbers, and leaves the rest of the text alone."""
+    for decimal, wanted in ((False, "0.5"), (True, "Decimal('0.50')")):
+        value, end = scanner(decimal=decimal)(" 0.50]", 1)
+        assert (repr(value), end) == (wanted, 5)
+        with pytest.raises(StopIteration):
+            scanner(decimal=decimal)(" 1", 0)
 
 
 def test_an_error_carries_no_text_in_its_chain() -> None:
