@@ -10,6 +10,7 @@ import sys
 import traceback
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import run
@@ -137,6 +138,7 @@ HOSTILE = [
     b'{"type":"price_update","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     b'{"type":"bot_update","botId":"b","event":"e","data":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_001,
     b'{"type":"bot_update","botId":"b","event":"e","data":' + b'{"a":' * 700 + b"1" + b"}" * 701,
+    b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b',"type":"price_update"}',
     b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":' + b"9" * 10_000 + b"}",
     b'{"type":"transaction_confirmed","signature":"s","status":"c","slot":1}' + b" " * 500 + b"x",
 ]
@@ -199,6 +201,28 @@ def test_data_nested_too_deeply(opening: bytes, closing: bytes, inmost: bytes, c
     for deeper in (0, 1, 50, 100, 200):
         event = CODECS[codec].decode(nested(depth + deeper, opening, closing, inmost), NOW)
         assert event == InvalidMessage("nested too deeply")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("kind", ["price_update", "bot_update", "transaction_confirmed"])
+def test_keys_nobody_documented_are_checked_too(kind: str, codec: str) -> None:
+    """A message that fits otherwise is none when such a key is nested too deeply, or is no JSON."""
+    pairs = {"type": json.dumps(kind), **FITTING}
+    fits = _object_text([*pairs.items(), ("more", "[" * 99 + "]" * 99)]).encode()
+    assert isinstance(CODECS[codec].decode(fits, NOW), DataEvent)
+    for value in ("[" * 100 + "]" * 100, "[" * 500 + "]" * 500, "NaN", "01", '"\\x"', "9" * 5_000):
+        raw = _object_text([*pairs.items(), ("more", value)]).encode()
+        assert isinstance(CODECS[codec].decode(raw, NOW), InvalidMessage)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("name", ["", "stopped", "trade_execute", "trade_executed ", "z"])
+def test_only_an_executed_trade_is_one(name: str, codec: str) -> None:
+    """Whatever the data of another event look like."""
+    raw = b'{"type":"bot_update","botId":"B","event":"%b","data":%b}' % (name.encode(), FITTING["data"].encode())
+    event = CODECS[codec].decode(raw, NOW)
+    assert isinstance(event, BotUpdate)
+    assert type(event.data) is FrozenMapping
 
 
 def test_many_brackets_are_not_deep() -> None:
@@ -459,6 +483,21 @@ class _OnlyFast(Codec):
 def test_data_take_a_fast_lane(raw: bytes, engine: str) -> None:
     """Documented messages, with further keys too, never go the plain way: it costs five times as much."""
     assert isinstance(_OnlyFast(engine=engine).decode(raw, NOW), DataEvent)
+
+
+def test_the_lane_on_msgspec_asks_nobody_about_documented_messages() -> None:
+    """Each kind, with its documented keys and no others; anything else is for the lane beside it."""
+    pytest.importorskip("msgspec", reason="needs the extra speed")
+    lane = import_module("allenhark_ws._structs").msgspec_lane(lambda *_: None)
+    keys = {
+        PriceUpdate: ("price_update", "mint", "price", "volume", "timestamp"),
+        BotUpdate: ("bot_update", "botId", "event", "data"),
+        TransactionConfirmed: ("transaction_confirmed", "signature", "status", "slot"),
+    }
+    for cls, (kind, *documented) in keys.items():
+        pairs = [("type", json.dumps(kind)), *((key, FITTING[key]) for key in documented)]
+        assert type(lane(_object_text(pairs).encode(), NOW, None)) is cls
+        assert lane(_object_text([*pairs, ("more", "1")]).encode(), NOW, None) is None
 
 
 @pytest.mark.parametrize("decimal", [False, True])
