@@ -51,12 +51,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise InvalidJSON(f"{name} is no JSON number")
 
 
-def _exact(text: str) -> Decimal | float:
-    """The exact number; one with an exponent that no `Decimal` can hold becomes a `float`, which is infinite or 0."""
+def _exact(text: str) -> Decimal:
+    """The exact number; one with an exponent that no `Decimal` can hold is what it is as a `float`: infinite or 0."""
     try:
         return Decimal(text)
     except ArithmeticError:
-        return float(text)
+        return Decimal(float(text))
 
 
 _FLOATS = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -500,6 +500,17 @@ def test_the_lane_on_msgspec_asks_nobody_about_documented_messages() -> None:
         assert lane(_object_text([*pairs, ("more", "1")]).encode(), NOW, None) is None
 
 
+@pytest.mark.parametrize("number", ["1e-9999999999999999999", "0e9999999999999999999"])
+def test_a_number_too_small_for_a_decimal_is_zero(number: str) -> None:
+    """As it is for a float: both number modes take the message, and every lane gives the same."""
+    raw = _object_text([("type", '"price_update"'), *{**FITTING, "price": number}.items()]).encode()
+    codecs = [*CODECS.values(), Codec(engine="plain", decimal=True)]
+    shown = [repr(getattr(codec.decode(raw, NOW), "price", None)) for codec in codecs]
+    assert set(shown[:-1]) == {"0.0", "Decimal('0')"}
+    assert shown[-1] == "Decimal('0')"
+    assert shown[list(CODECS).index("decimal")] == "Decimal('0')"
+
+
 @pytest.mark.parametrize("decimal", [False, True])
 def test_a_timestamp_may_come_again(decimal: bool) -> None:
     """Timestamps are remembered, but not for ever, and hostile long ones not at all; all are read alike."""
