@@ -387,6 +387,7 @@ class Transport:
 
     def _see_off(self, wait: Waiter, deadline: float) -> None:
         """Send what is queued and discard what comes, until the peer has ended too, or its time is up."""
+        self._last = None  # told, or overtaken by our own end: nothing is pending for its sake
         self.write()
         self._allowance = _MAX_DISCARD
         with contextlib.suppress(Interrupted):

@@ -581,20 +581,25 @@ def test_lingering_ends_when_its_time_is_up(connect: Connect) -> None:
 
 def test_lingering_can_be_interrupted(connect: Connect) -> None:
     """When the loop has something better to do the failed connection is released at once."""
+    released = threading.Event()
+    asked: list[float] = []
 
-    def script(conn: socket.socket) -> bytes:
+    def script(conn: socket.socket) -> bool:
         conn.sendall(frame(3))
-        wait_for_close(conn)
-        return conn.recv(1)
+        return released.wait(2 * PATIENCE)
 
     def interrupted(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        asked.append(deadline)
         raise Interrupted
 
     server, transport = connect(script)
     assert step(transport).end is not None
-    transport.linger(interrupted, time.monotonic() + PATIENCE)
+    until = time.monotonic() + PATIENCE
+    transport.linger(interrupted, until)
+    released.set()
+    assert asked == [until]
     assert transport.sock.fileno() == -1
-    assert finish(server) == b""
+    assert finish(server)
 
 
 @pytest.mark.parametrize(("data", "answer"), [(frame(3), 1002), (close_frame(4000), 4000)])
