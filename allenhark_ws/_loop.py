@@ -679,6 +679,7 @@ class Loop:
     def _wait_lingering(self, sock: socket.socket | None, mask: int, deadline: float) -> bool:
         """The waiter of a failed connection: its last moments are worth less than whatever anybody asks for."""
         ready = self._wait_closing(sock, mask, deadline)
+        self._deliver_held()  # the wait took the news of room
         if self._mailbox or self.abandoned:
             raise Interrupted
         return ready

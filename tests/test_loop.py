@@ -544,6 +544,26 @@ def test_a_failed_connection_lingers_until_something_is_asked() -> None:
         assert interrupted.is_set()
 
 
+def test_room_that_comes_while_a_failed_connection_lingers_is_heard() -> None:
+    """A full consumer gets what it held up, though its news of room came in the connection's last moments."""
+    lingering = threading.Event()
+
+    def linger(wait: Waiter, deadline: float) -> None:
+        lingering.set()
+        wait(None, 0, deadline)
+
+    with Scripted() as s:
+        s.ready()
+        events = s.client.stream(PriceUpdate, Disconnected, maxsize=1, overflow="block")
+        s.server.linger = linger
+        s.wire.push(price("m"))
+        s.settle()
+        s.wire.push(end=ConnectionLost("the server broke the WebSocket protocol"))
+        assert lingering.wait(PATIENCE)
+        assert isinstance(events.get(timeout=PATIENCE), PriceUpdate)
+        assert isinstance(events.get(timeout=PATIENCE), Disconnected)
+
+
 def test_thousands_of_subscriptions_go_out_in_turns() -> None:
     """All of them, once each, in the order in which they were wanted."""
     channels = [Price(f"m{n}") for n in range(2000)]
