@@ -161,14 +161,15 @@ class _Conflating:
         with self._lock:
             if not self._events:
                 raise IndexError("nothing is queued")
-            number, event = self._events.popitem(last=False)
-            self._forget_price(number)
-            return event
+            # Forgotten first: what Ctrl-C leaves half done is an event that nothing replaces, not a place without one.
+            self._forget_price(next(iter(self._events)))
+            return self._events.popitem(last=False)[1]
 
     def _forget_price(self, number: int) -> None:
-        mint = self._prices.pop(number, None)
+        mint = self._prices.get(number)
         if mint is not None and self._replaceable.get(mint) == number:
             del self._replaceable[mint]
+        self._prices.pop(number, None)
 
 
 def _nothing(*_arguments: object) -> None:
@@ -358,7 +359,7 @@ class EventQueue:
 
     def _wait_and_take(self, timeout: float | None) -> Event:
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._repeat_on_room()
+        self._tell()  # again: Ctrl-C may have cut it off, or `put` have dropped while its events were taken already
         with self._lock:
             self._waiting += 1
             try:
@@ -378,11 +379,6 @@ class EventQueue:
             hooks = self._hooks()
         for hook in hooks:
             hook()
-
-    def _repeat_on_room(self) -> None:
-        """Tell of the room again before a wait that only the producer can end: Ctrl-C may have cut that off."""
-        if self._starving and not self._buffer:
-            self._on_room()
 
     def _hooks(self) -> list[Callable[[], None]]:
         """Whom to tell, once the lock is released.

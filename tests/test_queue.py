@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
+from itertools import count
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,6 +44,26 @@ def number_of(event: Event) -> int:
     assert not isinstance(event.data, TradeExecuted)
     number: int = event.data["number"]
     return number
+
+
+@contextlib.contextmanager
+def interrupted_at(line: int, file: str, functions: tuple[str, ...]) -> Iterator[None]:
+    """Ctrl-C comes before the so-manieth line that these functions of a file run, if they run so many."""
+    lines = count(1)
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if not (frame.f_code.co_filename.endswith(file) and frame.f_code.co_name in functions):
+            return None
+        if event == "line" and next(lines) == line:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def drain(queue: EventQueue) -> list[Event]:
@@ -189,6 +213,20 @@ def test_latest_does_not_conflate_across_a_lifecycle_event() -> None:
     assert drain(queue) == [connected, price("a", 4), price("b", 1), price("c", 1)]
 
 
+def test_latest_outlives_a_take_that_ctrl_c_cuts_short() -> None:
+    """Wherever it is cut off, the producer finds the queue in order."""
+    for line in range(1, 20):
+        queue = EventQueue("q", 2, "latest")
+        queue.put([price("a", 1.0), price("b", 1.0)])
+        with contextlib.suppress(KeyboardInterrupt), interrupted_at(line, "_queue.py", ("take", "_forget_price")):
+            queue.take()
+        queue.put([price("c"), price("d")])
+        assert len(queue) == 2
+        assert drain(queue)[-1] == price("d")
+        assert queue.put([price("a", 3.0), price("a", 4.0)]) == 0
+        assert drain(queue) == [price("a", 4.0)]
+
+
 def test_block_takes_everything_and_tells_its_room() -> None:
     """The producer asks before; what it puts nevertheless, at the end, is not lost."""
     queue = EventQueue("q", 2, "block")
@@ -262,6 +300,26 @@ def test_ctrl_c_does_not_swallow_the_news_of_recovery() -> None:
         assert told == [queue]
         assert queue.take_report(recovered=True) == 2
         told.clear()
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_recovery_before_the_drop_is_noted_is_told_by_the_next_look(*, batched: bool) -> None:
+    """A consumer that empties the queue while the producer still drops hears of no drop: its next look tells."""
+    told: list[EventQueue] = []
+    queue = EventQueue("q", 1, "drop_oldest", on_recovered=told.append)
+    fill = queue._buffer.fill
+
+    def fill_and_lose_to_the_consumer(events: Sequence[Event]) -> int:
+        lost = fill(events)
+        assert queue.take() is events[-1]
+        return lost
+
+    queue._buffer.fill = fill_and_lose_to_the_consumer
+    assert queue.put([bot(1), bot(2)]) == 1
+    assert told == []
+    with pytest.raises(TimedOut):
+        queue.take_batch(1, 0.0) if batched else queue.take(0.0)
+    assert told == [queue]
 
 
 def test_news_of_recovery_that_ends_late_is_not_the_next_one() -> None:
