@@ -209,9 +209,13 @@ class Loop:
             return
         with self.changed:
             while self._mailbox and not self.started:
-                function, arguments = self._mailbox[0]
+                item = self._mailbox[0]
+                function, arguments = item
                 function(*arguments)
-                self._mailbox.popleft()  # afterwards: what Ctrl-C cuts off is done again, which changes nothing
+                # Afterwards: what Ctrl-C cuts off is done again, which changes nothing.  Unless a signal handler that
+                # uses the client came between, and has read on.
+                if self._mailbox and self._mailbox[0] is item:
+                    self._mailbox.popleft()
 
     def wake(self) -> None:
         """Make the I/O thread look around; never blocks, never raises."""

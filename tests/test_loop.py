@@ -19,6 +19,7 @@ from allenhark_ws import (
     AuthenticationError,
     Backoff,
     CallbackError,
+    Channel,
     Client,
     ClientClosed,
     Closed,
@@ -41,6 +42,7 @@ from allenhark_ws import (
 )
 from allenhark_ws._aside import Interrupted, Waiter
 from allenhark_ws._loop import Clock
+from allenhark_ws._session import Session
 from allenhark_ws._transport import Batch
 from allenhark_ws.config import Secret
 
@@ -542,6 +544,23 @@ def test_a_failed_connection_lingers_until_something_is_asked() -> None:
         assert isinstance(events.get(timeout=PATIENCE), Disconnected)
         s.client.close()
         assert interrupted.is_set()
+
+
+def test_an_edit_before_the_start_may_be_interrupted_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that uses the client while an edit is taken note of loses neither that one nor its own."""
+    with Scripted() as s:
+        want, mints = s.client._loop.session.want, ["two", "three"]
+
+        def interrupted(_session: object, channels: list[Channel]) -> None:
+            want(channels)
+            if mints:
+                s.client.subscribe(Price(mints.pop(0)))
+
+        monkeypatch.setattr(Session, "want", interrupted)
+        s.client.subscribe(Price("one"))
+        assert s.client.subscriptions == {Price("one"), Price("two"), Price("three")}
+        s.ready()
+        s.server.wait_for(lambda: s.server.kinds().count("subscribe") == 3)
 
 
 def test_room_that_comes_while_a_failed_connection_lingers_is_heard() -> None:
