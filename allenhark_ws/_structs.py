@@ -9,7 +9,7 @@ with more digits than microseconds, which it rounds where ours are cut, are left
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -47,6 +47,10 @@ class _Bot(msgspec.Struct, tag_field="type", tag="bot_update", rename="camel", f
 
 
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+_REFUSALS: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises: before msgspec 0.20 its errors are no `ValueError`, and text that is not UTF-8 always is one."""
 
 
 def _is_exact(payload: bytes, tail: int) -> bool:
@@ -124,7 +128,7 @@ def msgspec_lane(otherwise: Lane) -> Lane:
             event.data = trade
             event.__class__ = BotUpdate
             return event  # noqa: TRY300 - an `else` would need a flag
-        except (ValueError, RecursionError):
+        except _REFUSALS:
             pass
         return otherwise(payload, received_at, wallet)
 
