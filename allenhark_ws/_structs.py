@@ -50,7 +50,7 @@ _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 _REFUSALS: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What decoding raises: before msgspec 0.20 its errors are no `ValueError`, and text that is not UTF-8 always is one."""
+"""What decoding raises: in old versions its own errors are no `ValueError`, and bytes that are not UTF-8 always give one."""
 
 
 def _is_exact(payload: bytes, tail: int) -> bool:
