@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from allenhark_ws._codec import Codec, encode_auth, encode_ping, encode_subscribe, encode_unsubscribe, wire_type
 from allenhark_ws._frozen import FrozenMapping
+from allenhark_ws._lanes import Moments
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 from allenhark_ws.config import Secret
 from allenhark_ws.events import (
@@ -498,6 +499,40 @@ def test_the_lane_on_msgspec_asks_nobody_about_documented_messages() -> None:
         pairs = [("type", json.dumps(kind)), *((key, FITTING[key]) for key in documented)]
         assert type(lane(_object_text(pairs).encode(), NOW, None)) is cls
         assert lane(_object_text([*pairs, ("more", "1")]).encode(), NOW, None) is None
+
+
+def test_timestamps_are_remembered_up_to_a_length_and_a_number() -> None:
+    """All that a server writes in earnest are read once; one too many, and it begins anew."""
+    asked: list[str] = []
+
+    def read(text: str, _type: object) -> datetime:
+        asked.append(text)
+        return NOW
+
+    moments = Moments(read)
+    shortest, longest = "2024-01-15", "2024-01-15T10:30:00.123456789+00:00"
+    for text in (shortest, longest, longest + "0"):
+        assert moments[text] is moments[text] is NOW
+    assert asked == [shortest, longest, longest + "0", longest + "0"]
+    for number in range(1022):
+        assert moments[str(number)] is NOW
+    assert len(moments) == 1024
+    assert moments["one more"] is NOW
+    assert list(moments) == ["one more"]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1.7976931348623159e308", "-1.7976931348623159e308"])
+def test_no_number_is_infinite(number: str, codec: str) -> None:
+    """What no float can hold makes no price update, and no trade."""
+    for key in ("price", "volume"):
+        raw = _object_text([("type", '"price_update"'), *{**FITTING, key: number}.items()]).encode()
+        assert isinstance(CODECS[codec].decode(raw, NOW), InvalidMessage)
+    data = FITTING["data"].replace("1.5", number)
+    raw = _object_text([("type", '"bot_update"'), *{**FITTING, "data": data}.items()]).encode()
+    event = CODECS[codec].decode(raw, NOW)
+    assert isinstance(event, BotUpdate)
+    assert type(event.data) is FrozenMapping
 
 
 @pytest.mark.parametrize("number", ["1e-9999999999999999999", "0e9999999999999999999"])
