@@ -73,6 +73,15 @@ def test_fragments_are_joined_around_control_frames() -> None:
     assert parsed == Parsed(["aäb".encode(), b"next"], [b"one"], 5, None)
 
 
+def test_text_stays_text() -> None:
+    """Whether in fragments or in one large frame, beyond ASCII too."""
+    whole = "é".encode() * 40_000
+    for pieces in ([frame(TEXT, whole)], [frame(TEXT, whole[:-1], final=False), frame(0, whole[-1:])]):
+        parsed = feed(*pieces, limit=100_000)
+        assert parsed.end is None
+        assert [(type(message), message) for message in parsed.messages] == [(bytes, whole)]
+
+
 def test_fragmented_binary() -> None:
     """A binary message in fragments need not be UTF-8 and stays binary."""
     parsed = feed(frame(BINARY, b"\xff", final=False) + frame(0, b"\xfe"))
