@@ -50,7 +50,7 @@ _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 _REFUSALS: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What decoding raises: in old versions its own errors are no `ValueError`, and bytes that are not UTF-8 always give one."""
+"""What decoding raises: its own errors, which are no `ValueError` in old versions, and one for what is not UTF-8."""
 
 
 def _is_exact(payload: bytes, tail: int) -> bool:
