@@ -322,9 +322,12 @@ class EventQueue:
             TimedOut: nothing came in time.
             Drained: nothing will come.
         """
+        event: Event | None
         try:
             event = self._take()
         except IndexError:
+            event = None
+        if event is None:  # not in the `except`: Ctrl-C in the wait would seem to come of there being nothing
             event = self._wait_and_take(timeout)
         if self._starving or self._dropping:
             self._tell()

@@ -10,11 +10,16 @@ import socket
 import threading
 from typing import Final
 
+from ._process import is_exiting
+
 __all__ = ["WakeUp"]
 
 _CHUNK: Final = 4096
 _FORK_PATIENCE: Final = 0.1
 """Seconds that `close` waits for a `wake` under way, which takes microseconds; in a forked child it would never end."""
+
+_EXIT_PATIENCE: Final = 0.1
+"""Likewise for `wake` once the interpreter is exiting, when daemon threads end wherever they are."""
 
 
 class WakeUp:
@@ -30,12 +35,16 @@ class WakeUp:
 
     def wake(self) -> None:
         """Make the selector return; from any thread, at any time, without ever blocking or raising."""
-        with self._lock:
-            try:
-                self._sender.send(b"\0")
-            except OSError:
-                # Full, so a wake-up is pending already; or closed, so nobody waits any more.
-                return
+        # At exit a thread that held the lock may be gone: a finalizer must not wait for it for ever.
+        if not self._lock.acquire(timeout=_EXIT_PATIENCE if is_exiting() else -1):
+            return
+        try:
+            self._sender.send(b"\0")
+        except OSError:
+            # Full, so a wake-up is pending already; or closed, so nobody waits any more.
+            return
+        finally:
+            self._lock.release()
 
     def drain(self) -> None:
         """Take all wake-ups at once."""

@@ -102,3 +102,23 @@ def test_close_does_not_hang_on_a_lock_that_a_fork_left() -> None:
     assert wakeup.receiver.fileno() == -1
     done.set()
     thread.join(PATIENCE)
+
+
+def test_at_exit_a_lock_that_is_held_for_ever_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter ends daemon threads wherever they are, in a `wake` too; finalizers come after that."""
+    wakeup = WakeUp()
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with wakeup._lock:
+            held.set()
+            go.wait(20)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    assert held.wait(20)
+    monkeypatch.setattr("allenhark_ws._wakeup.is_exiting", lambda: True)
+    wakeup.wake()
+    go.set()
+    thread.join(20)
+    wakeup.close()
