@@ -43,7 +43,7 @@ def _are_interchangeable() -> bool:
         BOT().__class__ = BotUpdate
         TRANSACTION().__class__ = TransactionConfirmed
         TRADE().__class__ = TradeExecuted
-    except TypeError:
+    except TypeError:  # pragma: no cover - not on CPython
         return False
     return True
 

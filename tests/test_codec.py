@@ -639,6 +639,27 @@ def test_odd_numbers_mean_the_same_on_every_way(number: str, decimal: bool) -> N
     assert len(shown) == 1
 
 
+@pytest.mark.parametrize("tail", [b" ", b"\n", b" x", b"{}"])
+def test_what_follows_a_message_is_looked_at(tail: bytes) -> None:
+    """White space is nothing, anything else makes it no JSON, whatever reads it."""
+    raw = b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":1}' + tail
+    shown = {repr(Codec(engine=engine).decode(raw, NOW)) for engine in ("plain", "stdlib", "auto")}
+    assert len(shown) == 1
+
+
+@pytest.mark.parametrize("engine", ["plain", "stdlib", "auto"])
+def test_a_binary_frame_is_no_message(engine: str) -> None:
+    """Whatever it holds, and whatever reads it."""
+
+    class Binary(bytes):
+        __slots__ = ()
+
+    raw = Binary(b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":1}')
+    event = Codec(engine=engine).decode(raw, NOW)
+    assert isinstance(event, InvalidMessage)
+    assert event.reason.startswith("binary frame")
+
+
 def test_without_interchangeable_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an interpreter that has no use for twins every event is made the plain way."""
     monkeypatch.setattr("allenhark_ws._codec.INTERCHANGEABLE", False)
