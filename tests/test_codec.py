@@ -655,7 +655,9 @@ def test_a_binary_frame_is_no_message(engine: str) -> None:
         __slots__ = ()
 
     raw = Binary(b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":1}')
-    event = Codec(engine=engine).decode(raw, NOW)
+    codec = Codec(engine=engine)
+    assert codec.lane(raw, NOW, None) is None
+    event = codec.decode(raw, NOW)
     assert isinstance(event, InvalidMessage)
     assert event.reason.startswith("binary frame")
 
