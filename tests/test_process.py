@@ -125,25 +125,6 @@ def test_exit_without_close(sim: Simulator, start: str) -> None:
         assert script.end(within=10) == (0, "Closed(error=None)", "")
 
 
-def test_exit_in_the_middle_of_a_burst(sim: Simulator) -> None:
-    """Events come in, callbacks run, and the interpreter leaves."""
-    text = """
-    client = Client("test-key", url=url).connect()
-    seen = threading.Event()
-    client.subscribe(Price("m"), callback=lambda event: seen.set())
-    client.stream(Price("m"))
-    say("ready")
-    seen.wait(20)
-    """
-    with Script(sim.url, text) as script:
-        assert script.line() == "ready"
-        sim.wait_for(lambda: sim.subscriptions)
-        while script.process.poll() is None and sim.connections:
-            for n in range(100):
-                sim.publish(price("m", float(n)))
-        assert script.end(within=10) == (0, "", "")
-
-
 def test_exit_with_a_stuck_callback(sim: Simulator) -> None:
     """It is given a second, no more."""
     text = """
