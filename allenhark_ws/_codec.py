@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import Attribute, fields, frozen, resolve_types
 
 from ._json import InvalidJSON, parse
-from ._lanes import MAX_DEPTH, Lane, is_shallow, stdlib_lane
+from ._lanes import MAX_DEPTH, Lane, is_shallow, stdlib_lane, undeclared
 from ._strict import Absent, Misfit, decimal_number, float_number, json_type, moment, text, whole_number
 from ._twins import INTERCHANGEABLE
 from .channels import Bot, Channel, Price, Transactions
@@ -158,7 +158,6 @@ _DATA_EVENTS: Final[Mapping[str, type[DataEvent]]] = {
     "bot_update": BotUpdate,
     "transaction_confirmed": TransactionConfirmed,
 }
-_TRADE_KEYS: Final = frozenset({"signature", "profit", "timestamp"})
 
 
 @frozen
@@ -346,9 +345,9 @@ class Codec:
 
     def _trade(self, data: _Message) -> TradeExecuted | _Message:
         """The trade, or the data as they came when they do not fit: a trade is never lost to a field."""
-        undeclared = {key: value for key, value in data.items() if key not in _TRADE_KEYS}
+        with_undeclared = {**data, "undeclared": undeclared(data) or None}
         try:
-            trade: TradeExecuted = self._structures.trade({**data, "undeclared": undeclared or None}, TradeExecuted)
+            trade: TradeExecuted = self._structures.trade(with_undeclared, TradeExecuted)
         except (KeyError, Misfit):
             return data
         return trade

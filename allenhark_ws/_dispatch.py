@@ -21,7 +21,7 @@ from ._counters import Counters
 from ._express import SLOW
 from ._places import Callback
 from ._queue import Drained, EventQueue
-from ._router import Router
+from ._router import Router, nowhere
 from ._routes import identity
 from .events import CallbackError, Closed, Event, SlowCallback
 
@@ -58,10 +58,6 @@ class _Nobody:
 _NOBODY: Final = _Nobody()
 
 
-def _nowhere() -> None:
-    """Stands for the reference to a router before there is one."""
-
-
 @define(eq=False)
 class _Runner:
     """Runs the callbacks of one event after the other and accounts for what they raise.
@@ -73,7 +69,7 @@ class _Runner:
 
     _counters: Counters
     _report: Callable[[Event], None]
-    router: Callable[[], Router | None] = _nowhere
+    router: Callable[[], Router | None] = nowhere
 
     def callbacks_for(self, event: Event) -> tuple[Callback, ...]:
         """The callbacks of an event, as they are registered now."""
@@ -175,7 +171,7 @@ class CallbackThread:
     def _call_back(self, event: Event) -> None:
         """Call every callback of the event, but those that are removed meanwhile."""
         runner = self._runner
-        callbacks = (runner.router() or _NOBODY).callbacks_for(event)
+        callbacks = runner.callbacks_for(event)
         for callback in callbacks:
             if callback is callbacks[0] or runner.is_still_wanted(callback, event, callbacks):
                 self._current = (callback, event, self._clock())
@@ -228,7 +224,7 @@ class CallbackThread:
         with that.
         """
         self._disowned = True
-        self._runner.router = _nowhere
+        self._runner.router = nowhere
 
     def runs_here(self) -> bool:
         """Whether the caller is the callback thread."""
@@ -306,6 +302,6 @@ class InlineCallbacks:
     def disown(self) -> None:
         """In a forked child: call back no more, with the rest of the batch either."""
         router = self._runner.router()
-        self._runner.router = _nowhere
+        self._runner.router = nowhere
         if router is not None:
             router.disown()

@@ -20,7 +20,7 @@ from ._strict import Misfit, decimal_number, float_number, moment
 from .channels import Transactions
 from .events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
 
-__all__ = ["MAX_DEPTH", "Lane", "Moments", "Names", "is_shallow", "stdlib_lane"]
+__all__ = ["MAX_DEPTH", "Lane", "Moments", "Names", "is_shallow", "stdlib_lane", "undeclared"]
 
 Lane = Callable[[bytes, datetime, "Transactions | None"], "DataEvent | None"]
 """``lane(payload, received_at, wallet)``: the arguments of `Codec.decode`."""
@@ -147,7 +147,7 @@ class _Makers:
             trade.timestamp = self._moments[data["timestamp"]]
         except (KeyError, TypeError, Misfit):
             return None
-        trade._undeclared = None if len(data) == 3 else _undeclared(data)  # noqa: SLF001 - a trade in the making
+        trade._undeclared = None if len(data) == 3 else undeclared(data)  # noqa: SLF001 - a trade in the making
         trade.__class__ = TradeExecuted
         return trade if type(signature) is str else None
 
@@ -166,7 +166,8 @@ class _Makers:
         return event if type(signature) is type(status) is str and type(slot) is int else None
 
 
-def _undeclared(data: _Message) -> _Message:
+def undeclared(data: _Message) -> _Message:
+    """The keys of a trade's data that the vendor's page does not declare."""
     return {key: value for key, value in data.items() if key not in ("signature", "profit", "timestamp")}
 
 

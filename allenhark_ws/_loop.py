@@ -48,7 +48,7 @@ from .errors import AllenHarkError, ClientClosed, ConfigurationError, Connection
 from .events import DataEvent, Event, InvalidMessage, ServerEvent, UnknownMessage
 from .state import State
 
-__all__ = ["Clock", "FlushTicket", "Loop", "Transport", "TransportFactory"]
+__all__ = ["FlushTicket", "Loop"]
 
 _logger = logging.getLogger("allenhark_ws")
 

@@ -11,15 +11,11 @@ from collections.abc import Callable
 from attrs import define, field
 
 from ._queue import EventQueue
-from ._router import Router, dropping_report
+from ._router import Router, dropping_report, nowhere
 from ._session import Instant, Session
 from .events import Closed, Event
 
 __all__ = ["Outlet"]
-
-
-def _nowhere() -> None:
-    """Stands for the reference to a router before there is one."""
 
 
 @define(eq=False)
@@ -35,7 +31,7 @@ class Outlet:
     """
 
     _session: Session
-    router: Callable[[], Router | None] = field(default=_nowhere, init=False)
+    router: Callable[[], Router | None] = field(default=nowhere, init=False)
     held: list[Event] = field(factory=list, init=False)
 
     def emit(self, events: list[Event]) -> None:

@@ -26,7 +26,7 @@ from .channels import Channel, Transactions
 from .errors import AllenHarkError, SlowConsumer
 from .events import BotUpdate, Closed, DataEvent, Event, EventsDropped, PriceUpdate, TransactionConfirmed
 
-__all__ = ["Callback", "CallbackSink", "Delivery", "Edits", "Router", "dropping_report"]
+__all__ = ["Callback", "CallbackSink", "Delivery", "Edits", "Router", "dropping_report", "nowhere"]
 
 
 class CallbackSink(Protocol):
@@ -379,3 +379,7 @@ def dropping_report(queue: EventQueue, *, recovered: bool = False) -> EventsDrop
     """The report of a queue that started to lose events, or has recovered; None when there is no news."""
     count = queue.take_report(recovered=recovered)
     return None if count is None else EventsDropped(count, queue.name)
+
+
+def nowhere() -> None:
+    """Stands for the reference to a router before there is one, or when it is another process's."""

@@ -310,7 +310,7 @@ class Session:
         if self._retry_at is not None and now.mono >= self._retry_at:
             self._connect()
         elif self._link is not None:
-            self._check_life(self._link, now, min(now.mono, silent_at))
+            self._check_life(self._link, now, silent_at)
         link = self._link
         if link is not None and link.is_ready:
             self._beat(link, now)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 from ._codec import Codec
 from ._counters import Counters
 from ._frozen import FrozenMapping
-from ._loop import Clock, FlushTicket, Loop, Transport, TransportFactory
+from ._loop import FlushTicket, Loop
+from ._ports import Clock, Transport, TransportFactory
 from ._process import is_exiting
 from ._queue import EventQueue
 from ._redact import Redactor

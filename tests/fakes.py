@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from allenhark_ws._codec import Codec
-from allenhark_ws._loop import Clock
+from allenhark_ws._ports import Clock
 from allenhark_ws._session import Instant
 from allenhark_ws.config import Backoff, Secret, Settings
 from allenhark_ws.events import DataEvent, ServerEvent

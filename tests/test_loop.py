@@ -41,7 +41,7 @@ from allenhark_ws import (
     Stream,
 )
 from allenhark_ws._aside import Interrupted, Waiter
-from allenhark_ws._loop import Clock
+from allenhark_ws._ports import Clock
 from allenhark_ws._session import Session
 from allenhark_ws._transport import Batch
 from allenhark_ws.config import Secret
