@@ -18,7 +18,7 @@ BASELINE: Final = "raw blocking loop + msgspec Struct"
 
 CONTENDERS: Final = (
     Contender(BASELINE, "peers:raw_loop", ("msgspec",), closes=True),
-    Contender("websockets, sync + json.loads", "peers:websockets_sync", ("websockets",), closes=True),
+    Contender("websockets, sync + json.loads", "peers:websockets_sync", ("websockets",)),
     Contender("WebSocketApp + json.loads", "peers:websocket_app", closes=True),
     Contender("allenhark_ws, inline callbacks", "ours:inline", SPEED),
     Contender("allenhark_ws, callback thread", "ours:callbacks", SPEED),

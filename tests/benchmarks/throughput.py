@@ -23,7 +23,7 @@ CONTENDERS: Final = (
     Contender(BASELINE, "peers:websocket_app", share=0.05, closes=True),
     Contender("pybit", "peers:pybit", ("pybit",), share=0.05),
     Contender("coinbase-advanced-py", "peers:coinbase", ("coinbase",), share=0.2),
-    Contender("websockets, sync + json.loads", "peers:websockets_sync", ("websockets",), share=0.2, closes=True),
+    Contender("websockets, sync + json.loads", "peers:websockets_sync", ("websockets",), share=0.2),
     Contender(CYTHON, "peers:picows_orjson", ("picows", "orjson"), closes=True),
     Contender(LIMIT, "peers:raw_count", ("msgspec",), closes=True),
     Contender("allenhark_ws, inline callbacks", "ours:inline", SPEED),
