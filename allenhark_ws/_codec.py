@@ -228,7 +228,7 @@ def _lane(engine: str, *, decimal: bool) -> Lane:
     if engine not in ("auto", "msgspec", "stdlib", "plain"):
         raise ValueError(f'engine={engine!r}: pass "auto", "msgspec", "stdlib" or "plain"')
     if engine == "plain" or not INTERCHANGEABLE:
-        return lambda _payload, _received_at, _wallet: None
+        return Lane.whole(lambda _payload, _received_at, _wallet: None)
     plain = stdlib_lane(decimal=decimal)
     if engine == "stdlib" or decimal:
         return plain
@@ -238,7 +238,7 @@ def _lane(engine: str, *, decimal: bool) -> Lane:
         if engine == "msgspec":
             raise
         return plain
-    return msgspec_lane(plain)
+    return msgspec_lane(plain.make)
 
 
 _Build = Callable[[_Message, bytes, datetime, "Transactions | None"], "DataEvent | ServerEvent"]
@@ -290,7 +290,7 @@ class Codec:
         if type(payload) is not bytes:
             reason = "binary frame: expected a text frame with a JSON object"
             return InvalidMessage(reason, raw=bytes(payload), received_at=received_at)
-        event = self.lane(payload, received_at, wallet)
+        event = self.lane.make(payload, received_at, wallet)
         if event is not None:
             return event
         try:

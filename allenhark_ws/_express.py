@@ -13,20 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, field
 
+from . import _twins
 from ._lanes import Lane
-from ._places import Callback, Places
+from ._places import Callback, Place, Places
 from ._queue import EventQueue
 from .channels import Transactions
-from .events import BotUpdate, Event, PriceUpdate, TransactionConfirmed
+from .events import BotUpdate, Event, PriceUpdate, TradeExecuted, TransactionConfirmed
 
 __all__ = ["SLOW", "Collected", "Inline", "express"]
 
 SLOW = 1.0
 """A callback that runs longer than this many seconds is reported."""
+
+
+_NOWHERE = Place((), (), None, None)
 
 
 class Inline(Protocol):
@@ -67,7 +71,7 @@ class HasPlaces(Protocol):
     def places(self) -> Places: ...
 
 
-def express(  # noqa: C901, PLR0912, PLR0913 - one loop on purpose: see above
+def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see above
     payloads: Iterator[bytes],
     lane: Lane,
     received_at: datetime,
@@ -90,21 +94,78 @@ def express(  # noqa: C901, PLR0912, PLR0913 - one loop on purpose: see above
     queues, called = collected.queues, collected.called
     prices = transactions = bots = 0
     clock = float if inline is None else inline.clock
+    reading = lane.reading
+    decode, refusals, otherwise = reading.decode, reading.refusals, reading.otherwise
+    price, transaction, bot = reading.price, reading.transaction, reading.bot
+    moments, names = reading.moments, reading.names
+    price_twin, transaction_twin, bot_twin, trade_twin = _twins.PRICE, _twins.TRANSACTION, _twins.BOT, _twins.TRADE
+    only = None if wallet is None else wallet.wallet
+    place = _NOWHERE
+    event: Any  # which a twin becomes
     since = clock()
     for payload in payloads:
-        event = lane(payload, received_at, wallet)
-        if type(event) is PriceUpdate:
-            prices += 1
-            place = router.places.price[event.mint]
-        elif type(event) is TransactionConfirmed:
-            transactions += 1
-            place = router.places.transaction[None if event.channel is None else event.channel.wallet]
-        elif type(event) is BotUpdate:
-            bots += 1
-            place = router.places.bot[event.bot_id]
-        else:
-            collected.odd = payload
-            break
+        event = None
+        if type(payload) is bytes:
+            try:
+                message = decode(payload)
+                kind = type(message)
+                if kind is price:
+                    moment = moments[message.timestamp]
+                    place = router.places.price[message.mint]
+                    event = price_twin()
+                    event.raw = payload
+                    event.received_at = received_at
+                    event.mint = place.key or message.mint
+                    event.price = message.price
+                    event.volume = message.volume
+                    event.timestamp = moment
+                    event.__class__ = PriceUpdate
+                    prices += 1
+                elif kind is transaction:
+                    place = router.places.transaction[only]
+                    event = transaction_twin()
+                    event.raw = payload
+                    event.received_at = received_at
+                    event.signature = message.signature
+                    event.status = names[message.status]
+                    event.slot = message.slot
+                    event.channel = wallet
+                    event.__class__ = TransactionConfirmed
+                    transactions += 1
+                elif kind is bot and message.event == "trade_executed":
+                    data = message.data
+                    moment = moments[data.timestamp]
+                    place = router.places.bot[message.bot_id]
+                    trade = trade_twin()
+                    trade.signature = data.signature
+                    trade.profit = data.profit
+                    trade.timestamp = moment
+                    trade._undeclared = None  # noqa: SLF001 - a trade in the making
+                    trade.__class__ = TradeExecuted
+                    event = bot_twin()
+                    event.raw = payload
+                    event.received_at = received_at
+                    event.bot_id = place.key or message.bot_id
+                    event.event = "trade_executed"
+                    event.data = trade
+                    event.__class__ = BotUpdate
+                    bots += 1
+            except refusals:
+                pass
+        if event is None:
+            event = otherwise(payload, received_at, wallet)
+            if type(event) is PriceUpdate:
+                prices += 1
+                place = router.places.price[event.mint]
+            elif type(event) is TransactionConfirmed:
+                transactions += 1
+                place = router.places.transaction[None if event.channel is None else event.channel.wallet]
+            elif type(event) is BotUpdate:
+                bots += 1
+                place = router.places.bot[event.bot_id]
+            else:
+                collected.odd = payload
+                break
         if place.cell is not None:
             place.cell.event = event
         if place.queues:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
+from attrs import frozen
+
 from . import _twins
 from ._frozen import freeze
 from ._json import scanner
@@ -20,10 +22,10 @@ from ._strict import Misfit, decimal_number, float_number, moment
 from .channels import Transactions
 from .events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
 
-__all__ = ["MAX_DEPTH", "Lane", "Moments", "Names", "is_shallow", "stdlib_lane", "undeclared"]
+__all__ = ["MAX_DEPTH", "Lane", "Make", "Moments", "Names", "Reading", "is_shallow", "stdlib_lane", "undeclared"]
 
-Lane = Callable[[bytes, datetime, "Transactions | None"], "DataEvent | None"]
-"""``lane(payload, received_at, wallet)``: the arguments of `Codec.decode`."""
+Make = Callable[[bytes, datetime, "Transactions | None"], "DataEvent | None"]
+"""``make(payload, received_at, wallet)``: the arguments of `Codec.decode`."""
 
 MAX_DEPTH: Final = 100
 """Objects and arrays inside each other that a message may have (RFC 8259, section 9 lets a reader set a limit).
@@ -91,6 +93,58 @@ class Names(dict[str, str]):
                 self.clear()
             self[text] = text
         return text
+
+
+@frozen(eq=False)
+class Reading:
+    """The first half of a lane, for a loop that does the second itself: a payload becomes a message, not yet an event.
+
+    A message is an object with attributes: `mint`, `price`, `volume`, `timestamp`; or `signature`, `status`, `slot`; or
+    `bot_id`, `event`, and `data` with `signature`, `profit`, `timestamp`.  Timestamps are texts.
+
+    Attributes:
+        decode: makes a message of a payload, or something else.
+        price: the class of the messages of one kind; likewise `transaction` and `bot`.
+        refusals: what `decode` raises, and what `moments` does.
+        otherwise: makes the events of all that `decode` did not make a message of.
+        moments: timestamps read before.
+        names: texts read before.
+    """
+
+    decode: Callable[[bytes], Any]
+    price: type
+    transaction: type
+    bot: type
+    refusals: tuple[type[Exception], ...]
+    otherwise: Make
+    moments: Moments
+    names: Names
+
+
+class _NoMessage:
+    """The class of no message."""
+
+
+@frozen(eq=False)
+class Lane:
+    """A way to make events.
+
+    Attributes:
+        make: makes an event, or None.
+        reading: the same in two halves.
+    """
+
+    make: Make
+    reading: Reading
+
+    @classmethod
+    def whole(cls, make: Make) -> Lane:
+        """A lane whose halves cannot be had apart: what `len` makes, the least that can be called, is no message."""
+        return cls(make, Reading(len, _NoMessage, _NoMessage, _NoMessage, (), make, Moments(), Names()))
+
+    def __call__(self, payload: bytes, received_at: datetime, wallet: Transactions | None) -> DataEvent | None:
+        """Make an event, or None."""
+        return self.make(payload, received_at, wallet)
 
 
 _Message = dict[str, Any]
@@ -194,4 +248,4 @@ def stdlib_lane(*, decimal: bool) -> Lane:
         except (ValueError, TypeError, KeyError, StopIteration, RecursionError, Misfit):
             return None
 
-    return build
+    return Lane.whole(build)

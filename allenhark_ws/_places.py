@@ -39,11 +39,13 @@ class Place:
         callbacks: who is called, in order of registration.
         queues: who gets it queued.
         cell: where it is remembered, if its channel is wanted.
+        key: the key, the text that all its events share; None for those without one, and for all unknown ones.
     """
 
     callbacks: tuple[Callback, ...]
     queues: tuple[EventQueue, ...]
     cell: Cell | None
+    key: str | None
 
 
 class _Keyed(dict[str | None, Place]):
@@ -63,13 +65,14 @@ class _Keyed(dict[str | None, Place]):
         self._cells = cells
 
     def __missing__(self, key: str | None) -> Place:
+        name = key
         if not self._is_known(key):
-            key = ANY_OTHER
+            key, name = ANY_OTHER, None
             found = self.get(key)
             if found is not None:
                 return found
         cell = None if key is None else self._cells.get(key)
-        place = self[key] = Place(self._callbacks.find(self._cls, key), self._queues.find(self._cls, key), cell)
+        place = self[key] = Place(self._callbacks.find(self._cls, key), self._queues.find(self._cls, key), cell, name)
         return place
 
     def _is_known(self, key: str | None) -> bool:
