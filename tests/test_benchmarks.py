@@ -263,4 +263,4 @@ def test_command_refuses_unknown_names(capsys: pytest.CaptureFixture[str]) -> No
     """It says which names there are."""
     with pytest.raises(SystemExit, match="2"):
         main(["speed"])
-    assert "there is no speed; there are throughput, latency" in capsys.readouterr().err
+    assert "there is no speed; there are throughput, costs, latency" in capsys.readouterr().err
