@@ -2,8 +2,8 @@
 
 msgspec reads a frame into a tagged `Struct`, strictly: it refuses a key that is not documented, a value of another
 type, a repeated ``type`` that says otherwise, and bytes that are not UTF-8.  So whatever it accepts has the documented
-keys and nothing else, and means the same to the plain way.  Timestamps are read by the plain way's own reader, each
-once: looking one up costs half of what msgspec takes to read it again (measured), and nothing rounds its digits.
+keys and nothing else, and means the same to the plain way.  Timestamps are texts to it, each of which is read once:
+looking it up costs half of what msgspec takes to read it again (measured), and nothing rounds its digits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from . import _twins
 from ._lanes import Lane, Make, Moments, Names, Reading
-from ._strict import Misfit
+from ._strict import Misfit, moment
 from .channels import Transactions
 from .events import BotUpdate, PriceUpdate, TradeExecuted, TransactionConfirmed
 
@@ -51,6 +51,22 @@ _REFUSALS: Final = (msgspec.MsgspecError, ValueError, RecursionError, Misfit)
 """What reading raises: its own errors, which are no `ValueError` in old versions, one for what is not UTF-8, ours."""
 
 
+_USUAL: Final = frozenset(map(len, ("2024-01-15T10:30:00Z", "2024-01-15T10:30:00.123Z", "2024-01-15T10:30:00.123456Z")))
+"""Characters of the timestamps that msgspec reads as `_strict.moment` does, in a quarter of its time."""
+
+
+def _moment(text: str, _type: object) -> datetime:
+    """`_strict.moment`."""
+    if len(text) in _USUAL and text[-1] == "Z":
+        try:
+            found: datetime = msgspec.convert(text, datetime)
+        except msgspec.ValidationError:
+            pass  # some of these are read all the same; the others are told better
+        else:
+            return found
+    return moment(text, None)
+
+
 def msgspec_lane(otherwise: Make) -> Lane:
     """The lane for `float` numbers.
 
@@ -60,7 +76,7 @@ def msgspec_lane(otherwise: Make) -> Lane:
         otherwise: the lane to ask about whatever msgspec refuses.
     """
     decode = msgspec.json.Decoder(_Price | _Transaction | _Bot).decode
-    moments, names = Moments(), Names()
+    moments, names = Moments(_moment), Names()
 
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
         if type(payload) is not bytes:

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from allenhark_ws._codec import Codec, encode_auth, encode_ping, encode_subscribe, encode_unsubscribe, wire_type
 from allenhark_ws._frozen import FrozenMapping
 from allenhark_ws._lanes import Moments
+from allenhark_ws._strict import Misfit, moment
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 from allenhark_ws.config import Secret
 from allenhark_ws.events import (
@@ -499,6 +500,25 @@ def test_the_lane_on_msgspec_asks_nobody_about_documented_messages() -> None:
         pairs = [("type", json.dumps(kind)), *((key, FITTING[key]) for key in documented)]
         assert type(lane(_object_text(pairs).encode(), NOW, None)) is cls
         assert lane(_object_text([*pairs, ("more", "1")]).encode(), NOW, None) is None
+
+
+@given(st.data())
+def test_timestamps_mean_the_same_to_msgspec(data: st.DataObject) -> None:
+    """The usual spellings and what is like them: the same moment, or refused alike."""
+    structs = pytest.importorskip("allenhark_ws._structs", reason="needs the extra speed")
+    usual = st.sampled_from(["2024-01-15T10:30:00Z", "2024-01-15T10:30:00.123Z", "2024-02-29T23:59:59.999999Z"])
+    characters = list(data.draw(usual))
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(characters) - 1))
+        characters[place] = data.draw(st.sampled_from("0123456789TtZz -:.,+Wé٣"))
+    text = "".join(characters)
+    found = []
+    for read in (moment, structs._moment):
+        try:
+            found.append(read(text, None))
+        except Misfit as error:
+            found.append(str(error))
+    assert found[0] == found[1]
 
 
 def test_timestamps_are_remembered_up_to_a_length_and_a_number() -> None:

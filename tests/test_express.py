@@ -37,6 +37,14 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 CODEC = Codec()
 
 
+@pytest.fixture(autouse=True, params=["auto", "stdlib"], scope="module")
+def engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything twice: with what is installed, and with the standard library's lane, which has no halves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "CODEC", Codec(engine=request.param))
+        yield
+
+
 def trade(bot: str, event: str = "trade_executed") -> dict[str, Any]:
     """A ``bot_update``."""
     data = {"signature": "s", "profit": 0.5, "timestamp": "2024-01-15T10:30:00Z"}
