@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._replay import replay
     from .channels import Bot, Channel, Price, Transactions
     from .client import Client, Subscription
     from .config import Backoff
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         ConnectTimeout,
         FlushTimeout,
         HandshakeRejected,
+        RecordingError,
         RequestRejected,
         SlowConsumer,
         StreamClosed,
@@ -93,6 +95,7 @@ __all__ = [
     "Price",
     "PriceUpdate",
     "Reconnecting",
+    "RecordingError",
     "RequestRejected",
     "ServerError",
     "ServerEvent",
@@ -107,12 +110,14 @@ __all__ = [
     "TransactionConfirmed",
     "Transactions",
     "UnknownMessage",
+    "replay",
 ]
 
 # What follows is the same for Python as the imports above are for a type checker, a module at a time: a program that
 # only wants a channel or catches an error does not pay for the client.
 
 _NAMES = {
+    "_replay": ("replay",),
     "channels": ("Bot", "Channel", "Price", "Transactions"),
     "client": ("Client", "Subscription"),
     "config": ("Backoff",),
@@ -127,6 +132,7 @@ _NAMES = {
         "ConnectTimeout",
         "FlushTimeout",
         "HandshakeRejected",
+        "RecordingError",
         "RequestRejected",
         "SlowConsumer",
         "StreamClosed",
@@ -157,7 +163,10 @@ _NAMES = {
     "stats": ("Stats",),
     "streams": ("Stream",),
 }
-"""The public modules, and what each brings."""
+"""The modules with public names, and what each brings."""
+
+_MODULES = ("recording",)
+"""Public modules whose names are not the package's own."""
 
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -170,7 +179,7 @@ if not TYPE_CHECKING:  # a type checker would take it that every name exists, mi
 
     def __getattr__(name: str) -> object:
         """Load a public name, or module, when it is first asked for (PEP 562)."""
-        if name in _NAMES:
+        if name in _NAMES or name in _MODULES:
             return import_module(f".{name}", __name__)
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,7 +35,7 @@ from ._codec import Codec, encode_auth, wire_type
 from ._counters import Counters
 from ._dispatch import CallbackThread, InlineCallbacks
 from ._outlet import Outlet
-from ._ports import Clock, Transport, TransportFactory
+from ._ports import Clock, Tap, Transport, TransportFactory
 from ._process import enrol, is_exiting
 from ._queue import EventQueue, wait_slices
 from ._redact import Redactor
@@ -105,6 +105,7 @@ class Loop:
     abandoned: bool = field(default=False, init=False)
     closing: bool = field(default=False, init=False)
     readies: int = field(default=0, init=False)
+    taps: tuple[Tap, ...] = field(default=(), init=False)
     _router_ref: weakref.ref[Router] | None = field(default=None, init=False)
     _requested_error: AllenHarkError | None = field(default=None, init=False)
     _mailbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = field(factory=deque, init=False)
@@ -253,6 +254,18 @@ class Loop:
         """A queue that was dropping has fallen below half."""
         self.post(self._outlet.report_recovery, queue)
 
+    def add_tap(self, tap: Tap) -> None:
+        """Give the tap all that is received from now on; it ends with the loop."""
+        with self.changed:
+            self.taps = (*self.taps, tap)
+            if self.ended:
+                tap.finish()
+
+    def remove_tap(self, tap: Tap) -> None:
+        """Give the tap nothing more."""
+        with self.changed:
+            self.taps = tuple(each for each in self.taps if each is not tap)
+
     def flush(self, ticket: FlushTicket) -> None:
         """Fill the ticket in once the server has processed all that was sent before."""
         self.post(self.session.flush, ticket)
@@ -322,6 +335,8 @@ class Loop:
                 self.callbacks.join(deadline)
             if self._thread is not None and self._thread.is_alive():
                 self._thread.join(max(0.0, deadline - time.monotonic()))
+            for tap in self.taps:
+                tap.join(deadline)
 
     def runs_here(self) -> bool:
         """Whether the caller is the I/O thread."""
@@ -332,6 +347,9 @@ class Loop:
         self.forked = True
         self.ended = True
         self.sink.disown()
+        for tap in self.taps:
+            tap.disown()
+        self.taps = ()
         for transport in (self._transport, self._candidate):
             if transport is not None:
                 transport.disown()
@@ -492,6 +510,8 @@ class Loop:
     def _receive(self, transport: Transport) -> None:
         batch = transport.receive()
         now = self._clock.now()
+        for tap in self.taps:
+            tap.put(now.wall, batch.messages)
         if batch.frames:
             self.session.heard(now)
         self._take_in(batch.messages, now)
@@ -733,6 +753,8 @@ class Loop:
             self.callbacks.finish()
         with self.changed:
             self.ended = True
+            for tap in self.taps:
+                tap.finish()
             self.changed.notify_all()
         self._mailbox.clear()
         selector, self._selector = self._selector, None

@@ -17,7 +17,7 @@ from ._link import Instant
 from .config import Settings
 from .errors import ConnectionLost
 
-__all__ = ["Batch", "Clock", "Transport", "TransportFactory"]
+__all__ = ["Batch", "Clock", "Tap", "Transport", "TransportFactory"]
 
 _LONGEST_SLEEP: Final = 86_400.0
 """Seconds of a single wait at most: the system's waits take no more than some weeks, intervals may be longer."""
@@ -81,6 +81,18 @@ class Transport(Protocol):
     def linger(self, wait: Waiter, deadline: float) -> None: ...
 
     def abort(self, code: int | None = None) -> None: ...
+
+    def disown(self) -> None: ...
+
+
+class Tap(Protocol):
+    """Who gets all that is received, undecoded; see `recording.Recorder`.  Nothing here may wait."""
+
+    def put(self, at: datetime, messages: Sequence[bytes], /) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def join(self, deadline: float, /) -> bool: ...
 
     def disown(self) -> None: ...
 

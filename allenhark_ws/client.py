@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import random
 import time
 import warnings
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import ssl
 
     from typing_extensions import Self
+
+    from .recording import Recorder
 
 __all__ = ["Client", "Subscription"]
 
@@ -192,6 +195,9 @@ class Client:
         )
         self._wire(settings, _real_transport, Clock(), random.random)
 
+    _last_patience = _CLOSE_TIMEOUT
+    """Seconds that `run_forever` leaves the callbacks, once the client has ended, for what is still queued."""
+
     @classmethod
     def _over(
         cls, settings: Settings, connect: TransportFactory, clock: Clock, draw: Callable[[], float] = random.random
@@ -201,13 +207,20 @@ class Client:
         cls._wire(client, settings, connect, clock, draw)
         return client
 
-    def _wire(self, settings: Settings, connect: TransportFactory, clock: Clock, draw: Callable[[], float]) -> None:
+    def _wire(
+        self,
+        settings: Settings,
+        connect: TransportFactory,
+        clock: Clock,
+        draw: Callable[[], float],
+        make_session: Callable[[Settings, Counters, Callable[[], float]], Session] = Session,
+    ) -> None:
         """Put the rooms together."""
         self._settings = settings
         self._counters = counters = Counters()
         redactor = Redactor()
         codec = Codec(decimal=settings.decimal, redact=redactor)
-        session = Session(settings, counters, draw)
+        session = make_session(settings, counters, draw)
         name = str(next(_numbers))
         self._loop = loop = Loop(name, settings, session, codec, counters, redactor, connect, clock)
         self._router = Router(counters, loop.sink, loop)
@@ -297,7 +310,7 @@ class Client:
         try:
             self.start()
             self._loop.wait_for(lambda: False, None)
-            self._loop.join(time.monotonic() + _CLOSE_TIMEOUT)
+            self._loop.join(time.monotonic() + self._last_patience)
         except KeyboardInterrupt:
             self.close(_INTERRUPTED)
             raise
@@ -468,15 +481,17 @@ class Client:
         """
         chosen = tuple(check_kind(kind) for kind in kinds) or (DataEvent,)
         named = [kind for kind in chosen if isinstance(kind, Channel)]
-        loop = self._loop
-        events = EventQueue(self._stream_name(kinds), maxsize, overflow, on_room=loop.wake, on_recovered=loop.recovered)
+        events = self._make_queue(self._stream_name(kinds), maxsize, overflow)
         self._check_open()
         holder = object()
         # Made first: should anything stop this half-way, collecting it lets go of the rest.
-        stream: Stream[Any] = Stream(self, events, holder, loop.release_orphan)
+        stream: Stream[Any] = Stream(self, events, holder, self._loop.release_orphan)
         self._router.add_queue(holder, chosen, events)
         self._router.hold(holder, named)
         return stream
+
+    def _make_queue(self, name: str, maxsize: int, overflow: str) -> EventQueue:
+        return EventQueue(name, maxsize, overflow, on_room=self._loop.wake, on_recovered=self._loop.recovered)
 
     def _stream_name(self, kinds: tuple[Kind, ...]) -> str:
         told = ", ".join(kind.__name__ if isinstance(kind, type) else repr(kind) for kind in kinds[:3])
@@ -487,6 +502,55 @@ class Client:
         if not self._loop.forked:
             self._router.remove_callback(holder)
             self._router.release(holder)
+
+    # --- Recording
+
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        append: bool = False,
+        max_bytes: int | None = None,
+        interval: float | None = None,
+        max_buffer: int = 33_554_432,
+    ) -> Recorder:
+        """Write every received frame, as received, to a file, with the time it was received; `replay` plays it.
+
+        In any state, before the start too, and over reconnects; it ends with the recorder's `stop()`, on leaving its
+        ``with`` block, or with the client.  A thread of its own writes: a process that is killed loses the last second
+        at most.  A disk that is too slow costs frames, told by `EventsDropped`; one that fails ends the recording.
+
+        Args:
+            path: the file, JSON Lines; compressed by gzip when it ends in ``.gz``.
+            append: go on with the file if there is one; what a crash tore off its end is mended.
+            max_bytes: begin another file when this one would grow larger: ``day.jsonl``, ``day_0001.jsonl``…; None:
+                never.  `recording.series` finds them again.
+            interval: likewise when it is so many seconds old.
+            max_buffer: bytes that may wait for the disk.
+
+        Returns:
+            The recorder.
+
+        Raises:
+            FileExistsError: there is such a file, and `append` is not asked for; nothing is ever overwritten.
+            OSError: the file cannot be made.
+            RecordingError: what is to be appended to is no recording, or is damaged.
+            ValueError, TypeError: an argument cannot be used.
+            ClientClosed, or the terminal error: the client has ended.
+        """
+        from .recording import begin  # noqa: PLC0415 - most clients record nothing
+
+        self._check_open()
+        loop = self._loop
+        if is_exiting():
+            raise ClientClosed("the interpreter is exiting, so no thread can be started")
+        recorder = begin(path, loop, append=append, max_bytes=max_bytes, interval=interval, max_buffer=max_buffer)
+        try:
+            recorder.start()
+        except RuntimeError as error:
+            raise ClientClosed("this process can start no more threads") from error
+        loop.add_tap(recorder)
+        return recorder
 
     # --- Questions
 

@@ -14,6 +14,7 @@
     ├── FlushTimeout (TimeoutError)          flush() waited long enough
     ├── StreamClosed                         the stream is closed and drained
     ├── SlowConsumer                         a consumer with overflow="error" fell behind
+    ├── RecordingError                       a recording, or a line of it, cannot be read
     └── ClientClosed                         the client is closed, or was inherited through a fork
 
 All are picklable and can be built by hand with the fields named.  Neighbours: `_transport` translates foreign errors
@@ -41,6 +42,7 @@ __all__ = [
     "ConnectionLost",
     "FlushTimeout",
     "HandshakeRejected",
+    "RecordingError",
     "RequestRejected",
     "SlowConsumer",
     "StreamClosed",
@@ -278,6 +280,28 @@ class SlowConsumer(AllenHarkError):
             f"{self.consumer} fell {self.maxsize} events behind; read faster, make its queue larger, "
             'or choose overflow="drop_oldest", "latest" or "block"'
         )
+
+
+@define(slots=False, eq=False, repr=False)
+class RecordingError(AllenHarkError):
+    """A file is no recording, or a line of it is damaged.
+
+    Attributes:
+        path: the file.
+        problem: what is wrong, and what can be done about it.
+        line: the number of the line, the header's being 1; None when it is not about one.
+        count: how many lines in all are damaged, this one being the first.
+    """
+
+    path: str
+    problem: str
+    line: int | None = field(default=None, kw_only=True)
+    count: int = field(default=1, kw_only=True)
+
+    def __str__(self) -> str:
+        where = self.path if self.line is None else f"{self.path}, line {self.line}"
+        others = "" if self.count == 1 else f" (and {self.count - 1} more damaged lines; the others were read)"
+        return f"{where}: {self.problem}{others}"
 
 
 @define(slots=False, eq=False, repr=False)

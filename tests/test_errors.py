@@ -22,6 +22,7 @@ from allenhark_ws.errors import (
     ConnectTimeout,
     FlushTimeout,
     HandshakeRejected,
+    RecordingError,
     RequestRejected,
     SlowConsumer,
     StreamClosed,
@@ -118,6 +119,12 @@ CASES: list[tuple[AllenHarkError, str]] = [
             "stream-1 fell 100 events behind; read faster, make its queue larger, "
             'or choose overflow="drop_oldest", "latest" or "block"'
         ),
+    ),
+    (RecordingError("day.jsonl", "it cannot be read"), "day.jsonl: it cannot be read"),
+    (RecordingError("day.jsonl", "not JSON", line=7), "day.jsonl, line 7: not JSON"),
+    (
+        RecordingError("day.jsonl", "not JSON", line=7, count=3),
+        "day.jsonl, line 7: not JSON (and 2 more damaged lines; the others were read)",
     ),
     (ClientClosed(), "the client is closed; make a new Client"),
     (ClientClosed("inherited through a fork"), "inherited through a fork; make a new Client"),

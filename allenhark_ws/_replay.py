@@ -1,0 +1,400 @@
+"""`replay`: a client over a recording instead of a network.
+
+Everything from the loop on is the live client's own: the same decoding, routing, callbacks, streams and lifecycle.
+What differs stands here: a transport that reads files (`_Player`), a clock on which it is the time of the recording
+(`_Clock`), rules without a server to prove anything to (`_Session`), and verbs that know who listens (`_Replay`).
+
+Neighbours: `client` is what it makes, `recording` reads the files; `_ports` says what the loop needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import selectors
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import Factory, define, field
+
+from ._aside import Waiter
+from ._link import Instant, Link, Ping
+from ._ports import Clock
+from ._queue import EventQueue
+from ._router import Callback
+from ._routes import Kind
+from ._session import Session
+from .channels import Channel
+from .client import Client, Overflow, Subscription
+from .config import Backoff, Secret, Settings
+from .errors import AllenHarkError, ClientClosed, ConfigurationError, ConnectionLost, RecordingError
+from .events import DataEvent, LifecycleEvent, ServerEvent
+from .recording import Group, PathLike, Reader, Recorder, paths_of
+from .streams import Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["replay"]
+
+_MOST: Final = 1_024
+"""Frames of one turn of the loop, as of a live connection."""
+
+_NO_KEY: Final = Secret("a replay has no API key, and nothing ever asks for this")
+_LONG: Final = 1_000_000.0
+"""Seconds for which `run_forever` waits for callbacks that take their time; eleven days."""
+
+
+def replay(  # noqa: PLR0913 - every setting is an argument of its own
+    path: PathLike | Sequence[PathLike],
+    speed: float = 1.0,
+    *,
+    decimal: bool = False,
+    callback_buffer: int = 10_000,
+    callback_overflow: Overflow | None = None,
+    inline_callbacks: bool = False,
+) -> Client:
+    """A client that plays a recording as if it came off the wire; no key, no network.
+
+    It decodes, routes, calls back and queues as a live client does, and its events bear the recorded `received_at`.  It
+    begins with `Connected`, at `start()` or `run_forever()`; at `connect()` or in a ``with`` block once somebody
+    listens: the first callback, stream or subscription for anything but lifecycle events.  At the end it closes itself,
+    and `Closed` comes last.
+
+    At ``speed=0`` it goes as fast as its consumers, none of whom loses an event: every stream and the callback buffer
+    wait when they are full, whatever their `overflow`.  A stream that nobody reads holds it up, therefore, until that
+    is closed or forgotten.  `run_forever()` returns when every callback has run.
+
+    What needs a server does the obvious: channels only choose which events go where (every recorded frame is played,
+    and a channel's events reach those who ask for it), `flush()` returns 0.0 once what was asked for before is in
+    force, `reconnect()` does nothing, and `stats` count what was played; there are no pings, losses or gaps.
+
+    Args:
+        path: the recording, or several in the order in which they belong (`recording.series` lists a rotation's).
+        speed: 2.0 plays twice as fast as it was recorded, 0 as fast as possible.  Time between files, or between what
+            was appended, counts too.
+        decimal: as of `Client`.
+        callback_buffer: as of `Client`.
+        callback_overflow: as of `Client`, ``"drop_oldest"`` by default; at ``speed=0`` only ``"block"``.
+        inline_callbacks: as of `Client`.
+
+    Raises:
+        OSError: a file cannot be opened.
+        RecordingError: a file is no recording, or one of another version.  A damaged line inside one is passed over,
+            the rest is played, and then the client ends with this error, which names the first.  An end that a crash
+            tore off is no error.
+        ConfigurationError: an argument cannot be used.
+    """
+    paths = paths_of(path)
+    _check_speed(speed, callback_overflow)
+    Reader(paths).close()  # so that what is no recording is refused now
+    settings = Settings(
+        api_key=_NO_KEY,
+        url="ws://127.0.0.1/",
+        heartbeat_interval=_LONG,
+        pong_timeout=_LONG,
+        connect_timeout=10.0,
+        send_timeout=10.0,
+        backoff=Backoff(),
+        decimal=decimal,
+        callback_buffer=callback_buffer,
+        callback_overflow=callback_overflow or ("drop_oldest" if speed else "block"),
+        inline_callbacks=inline_callbacks,
+        max_send_rate=None,
+        ssl_context=None,
+        proxy=False,
+        headers=None,
+        max_message_size=1_048_576,
+        allow_insecure=False,
+    )
+    return _Replay(settings, paths, float(speed), Clock())
+
+
+def _check_speed(speed: object, callback_overflow: object) -> None:
+    if isinstance(speed, bool) or not isinstance(speed, (int, float)):
+        raise ConfigurationError(f"replay(speed=…) takes a number, got {type(speed).__name__}")
+    if not 0 <= speed < math.inf:
+        raise ConfigurationError(f"replay(speed=…) must be at least 0, which is as fast as possible, got {speed!r}")
+    if not speed and callback_overflow not in (None, "block"):
+        raise ConfigurationError("replay(speed=0) loses nothing: leave callback_overflow out, or play at another speed")
+
+
+@define(eq=False)
+class _Clock(Clock):
+    """The real monotonic time, and the time of what was played last.
+
+    Attributes:
+        wall: when the frames that were played last were received; None before the first.
+        due: when the next ones are to be played, monotonic seconds; None when nobody waits for that.
+    """
+
+    _real: Clock
+    wall: datetime | None = None
+    due: float | None = None
+
+    def now(self) -> Instant:
+        """The moment."""
+        mono, wall = self._real.now()
+        return Instant(mono, self.wall or wall)
+
+    def wait(self, selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Sleep as the loop asks, but not longer than until the next frames are due."""
+        now = self._real.now().mono
+        if self.due is not None and self.due > now:  # when it has passed, whatever holds them up will wake the loop
+            timeout = self.due - now if timeout is None else min(timeout, self.due - now)
+        return self._real.wait(selector, timeout)
+
+
+@define(eq=False)
+class _Batch:
+    """What one turn plays; see `_ports.Batch`."""
+
+    messages: list[bytes] = Factory(list)
+    frames: int = 0
+    end: ConnectionLost | None = None
+
+
+@define(eq=False)
+class _Player:
+    """The transport: reads ahead by one group of frames and gives it out when it is due.
+
+    Attributes:
+        held_back: nothing is played before `has_audience`.
+        has_audience: somebody listens.
+    """
+
+    _paths: list[str]
+    _speed: float
+    _clock: _Clock
+    held_back: bool = False
+    has_audience: bool = False
+    wants_write: bool = field(default=False, init=False)
+    backlog: int = field(default=0, init=False)
+    send_deadline: float | None = field(default=None, init=False)
+    _sockets: tuple[socket.socket, ...] = field(default=(), init=False)
+    _reader: Reader | None = field(default=None, init=False)
+    _group: Group | None = field(default=None, init=False)
+    _due: float | None = field(default=None, init=False)
+    _error: RecordingError | None = field(default=None, init=False)
+
+    @property
+    def sock(self) -> socket.socket:
+        """One that is never ready: the clock says when to go on."""
+        return self._sockets[0]
+
+    @property
+    def pending(self) -> bool:
+        """Whether the next frames are due."""
+        if self.held_back and not self.has_audience:
+            return False
+        return not self._speed or self._due is None or self._due <= self._clock.now().mono
+
+    def open(self, wait: Waiter, wake: Callable[[], None]) -> None:
+        """Open the files; what goes wrong is told at the end of what can be played."""
+        self._sockets = socket.socketpair()
+        try:
+            self._reader = Reader(self._paths, self._note)
+        except (OSError, RecordingError) as error:  # it was there when the client was made
+            self._fail(error)
+        self._group = self._next_group()
+        if self._group is not None:
+            self._clock.wall = self._group.at
+
+    def receive(self) -> _Batch:
+        """The next frames; at the end, why it is."""
+        group = self._group
+        if group is None:
+            return _Batch(end=self._end())
+        at, raws = group
+        self._clock.wall = at
+        if len(raws) > _MOST:
+            self._group = Group(at, raws[_MOST:])
+            return _Batch(raws[:_MOST], 1)
+        self._group = following = self._next_group()
+        if self._speed:
+            distance = 0.0 if following is None else (following.at - at).total_seconds()
+            began = self._clock.now().mono if self._due is None else self._due
+            self._due = self._clock.due = began + max(0.0, distance) / self._speed
+        return _Batch(raws, 1)
+
+    def _next_group(self) -> Group | None:
+        try:
+            return None if self._reader is None else self._reader.next_group()
+        except (OSError, RecordingError) as error:
+            self._fail(error)
+            return None
+
+    def _note(self, error: RecordingError) -> None:
+        if self._error is None:
+            self._error = error
+        else:
+            self._error.count += 1
+
+    def _fail(self, error: OSError | RecordingError) -> None:
+        """Nothing more can be read."""
+        if isinstance(error, OSError):
+            path = self._paths[0] if self._reader is None else self._reader.path
+            failure = RecordingError(path, f"it cannot be read: {error.strerror or error}")
+            failure.__cause__ = error.with_traceback(None)
+            error = failure
+        self._error = self._error or error.with_traceback(None)
+
+    def _end(self) -> ConnectionLost:
+        end = ConnectionLost("the recording is at its end")
+        end.__cause__ = self._error
+        return end
+
+    def send(self, payload: bytes) -> None:
+        """Nobody listens."""
+
+    def write(self) -> None:
+        """Nothing is ever left to write."""
+
+    def expire(self) -> None:
+        """Nothing ever expires."""
+
+    def close(self, code: int, reason: str, wait: Waiter, deadline: float) -> None:
+        """Release the files."""
+        self._release()
+
+    def linger(self, wait: Waiter, deadline: float) -> None:
+        """Likewise."""
+        self._release()
+
+    def abort(self, code: int | None = None) -> None:
+        """Likewise."""
+        self._release()
+
+    def disown(self) -> None:
+        """Likewise."""
+        self._release()
+
+    def _release(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+        if self._reader is not None:
+            with contextlib.suppress(ValueError):  # forked while the other process reads
+                self._reader.close()
+
+
+class _Session(Session):
+    """The rules for a recording: READY at once, every frame goes out as it is, and the end is the end."""
+
+    def opened(self, now: Instant) -> None:
+        """There is nobody to prove anything to."""
+        link = self._link = Link(now, barrier_deadline=math.inf, next_ping_at=math.inf, next_slot=now.mono)
+        self._become_ready(link, 0.0, now)
+        self._settle(link)
+
+    def received(self, event: ServerEvent | DataEvent, now: Instant) -> None:
+        """Nothing that a server said then has consequences now."""
+        if self._link is not None:
+            self._outputs.append(event)
+
+    def lost(self, loss: ConnectionLost, now: Instant) -> None:
+        """The recording is at its end."""
+        error = loss.__cause__
+        self.close(error if isinstance(error, AllenHarkError) else None)
+
+    def reconnect(self, now: Instant) -> None:
+        """There is no connection; begin, if that was not done yet."""
+        self.start(now)
+
+    def _plan(self, items: Iterable[Channel | Any]) -> None:
+        super()._plan(items)
+        if self._link is not None:
+            self._settle(self._link)
+
+    def _settle(self, link: Link) -> None:
+        """What is wanted is in force, and what was flushed is through, at once."""
+        while link.todo:
+            item = link.next_item()
+            if isinstance(item, Channel):
+                link.requested(item, wanted=item in self.wanted)
+            else:
+                self._answer(Ping(0, 0.0, item), 0.0)
+
+
+def _is_for_frames(kind: Kind) -> bool:
+    return not (isinstance(kind, type) and issubclass(kind, LifecycleEvent))
+
+
+class _Replay(Client):
+    """A client over a `_Player`; made by `replay`."""
+
+    _last_patience = _LONG
+
+    def __init__(self, settings: Settings, paths: list[str], speed: float, clock: Clock) -> None:
+        played = _Clock(clock)
+        player = _Player(paths, speed, played)
+        self._paths = paths
+        self._loses_nothing = not speed
+        self._player = player
+        self._wire(settings, lambda _settings, _redact: player, played, random.random, _Session)
+
+    def _where(self) -> str:
+        """What is played."""
+        others = f" and {len(self._paths) - 1} more" if len(self._paths) > 1 else ""
+        return f"replay of {self._paths[0]}{others}"
+
+    def connect(self, timeout: float | None = None) -> Self:
+        """Begin, and wait until READY; the first frame waits for somebody who listens.
+
+        A recording that had its listeners before may be at its end when this returns.
+        """
+        self._player.held_back = not self._loop.started
+        seen = self._loop.readies
+        try:
+            return super().connect(timeout)
+        except ClientClosed:
+            if self._loop.readies == seen:
+                raise
+            return self
+
+    def run_forever(self) -> None:
+        """Play to the end, until all callbacks have run."""
+        self._expect_listeners()
+        super().run_forever()
+
+    def _expect_listeners(self) -> None:
+        """Hold nothing back any more."""
+        if not self._player.has_audience:
+            self._player.has_audience = True
+            self._loop.wake()
+
+    def subscribe(self, *channels: Channel, callback: Callback | None = None) -> Subscription:
+        """As of any client; the channel's recorded events come from now on."""
+        subscription = super().subscribe(*channels, callback=callback)
+        self._expect_listeners()
+        return subscription
+
+    def on(self, kind: Kind, callback: Any = None) -> Any:
+        """As of any client."""
+        if callback is None:
+            super().on(kind)  # refuses what is no kind, before there is anything to decorate
+            return lambda function: self.on(kind, function)
+        super().on(kind, callback)
+        if _is_for_frames(kind):
+            self._expect_listeners()
+        return callback
+
+    def stream(self, *kinds: Kind, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
+        """As of any client; at speed 0 it waits when it is full, whatever the overflow."""
+        stream = super().stream(*kinds, maxsize=maxsize, overflow=overflow)
+        if not kinds or any(map(_is_for_frames, kinds)):
+            self._expect_listeners()
+        return stream
+
+    def record(self, path: str | os.PathLike[str], **options: Any) -> Recorder:
+        """As of any client: what is played from now on, with the times of its first recording."""
+        recorder = super().record(path, **options)
+        self._expect_listeners()
+        return recorder
+
+    def _make_queue(self, name: str, maxsize: int, overflow: str) -> EventQueue:
+        queue = super()._make_queue(name, maxsize, overflow)
+        return super()._make_queue(name, maxsize, "block") if self._loses_nothing else queue
