@@ -82,6 +82,7 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "rich": frozenset({"cli"}),
     "IPython": frozenset({"notebook"}),
     "pandas": frozenset({"notebook"}),
+    "pyarrow": frozenset({"recording"}),
 }
 """Foreign modules with a price or a danger, and the only modules that may import them."""
 

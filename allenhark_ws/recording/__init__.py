@@ -14,7 +14,8 @@ A recording is JSON Lines, compressed by gzip if its name ends in ``.gz``.  The 
 ``"raw"`` for what is no UTF-8 text.
 
 Neighbours: `client` records with `Recorder`, `replay` plays what `read` reads.  The way of a frame: `_loop` →
-`_recorder` (buffer, thread) → `_format` → `_files` (rotation; `_repair`, `_gzip`) → disk → `_reader`.
+`_recorder` (buffer, thread) → `_format` → `_files` (rotation; `_repair`, `_gzip`) → disk → `_reader` → `_convert`
+(`_table`).
 """
 
 from __future__ import annotations
@@ -22,11 +23,26 @@ from __future__ import annotations
 import math
 import os
 
+from ._convert import Converted, convert
 from ._files import Files, series
 from ._reader import Entry, Group, PathLike, Reader, paths_of, read
 from ._recorder import Recorder, Source
+from ._table import COLUMNS
 
-__all__ = ["Entry", "Group", "PathLike", "Reader", "Recorder", "begin", "paths_of", "read", "series"]
+__all__ = [
+    "COLUMNS",
+    "Converted",
+    "Entry",
+    "Group",
+    "PathLike",
+    "Reader",
+    "Recorder",
+    "begin",
+    "convert",
+    "paths_of",
+    "read",
+    "series",
+]
 
 
 def begin(  # noqa: PLR0913 - every setting is an argument of its own
