@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -445,7 +446,7 @@ def test_a_forgotten_client_takes_its_recorder_along(tmp_path: Path) -> None:
     loop = scripted.client._loop
     with pytest.warns(ResourceWarning, match="unclosed Client"):
         del scripted.client
-    assert loop.wait_for(lambda: False, None)
+    loop.join(time.monotonic() + PATIENCE)
     thread.join(PATIENCE)
     assert not thread.is_alive()
     recorder = weakref.ref(loop.taps[0])

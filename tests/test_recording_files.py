@@ -59,6 +59,7 @@ def test_a_file_is_what_the_format_says(tmp_path: Path, suffix: str) -> None:
     """A header and the lines; readable by other tools at any time, not only when it was closed."""
     path = tmp_path / f"day{suffix}"
     files = Files(str(path))
+    files.write([])
     assert content(path) == HEADER
     files.write([line(1), line(2)])
     assert content(path) == HEADER + line(1) + line(2)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from allenhark_ws._frames import BinaryMessage
 from allenhark_ws.recording._format import HEADER, Damaged, check_header, decode, encode, read_stamp
-from allenhark_ws.recording._gzip import BrokenMember, Piece, compress, pieces
+from allenhark_ws.recording._gzip import MAGIC, BrokenMember, Piece, compress, pieces
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc)
 STAMP = "2026-01-02T03:04:05.000006+00:00"
@@ -177,7 +177,7 @@ def test_a_member_torn_at_every_byte() -> None:
         assert (whole, damaged) == (len(first), 0)
 
 
-@pytest.mark.parametrize("between", [b"", b"x" * 65_535, bytes(range(256)) * 600])
+@pytest.mark.parametrize("between", [b"", b"x" * 65_535, bytes(range(256)) * 600, MAGIC + b"no member" + MAGIC])
 def test_a_damaged_member_costs_no_other(between: bytes) -> None:
     """Reading goes on where the next begins, however far that is."""
     broken = bytearray(compress(b"lost" * 1000))

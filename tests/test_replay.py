@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import json
 import threading
 import time
@@ -70,7 +71,8 @@ def save(path: Path, *reads: tuple[float, list[Any]]) -> Path:
     for seconds, messages in reads:
         raws = [message if isinstance(message, bytes) else json.dumps(message).encode() for message in messages]
         lines += encode(AT + timedelta(seconds=seconds), raws)
-    path.write_bytes(b"".join(lines))
+    data = b"".join(lines)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
 
@@ -260,9 +262,9 @@ def test_the_clock_shows_the_time_of_the_recording(path: Path) -> None:
     ("overflow", "together"),
     [("drop_oldest", 1), ("drop_newest", 8), ("latest", 3000), ("block", 8), ("error", 8)],
 )
-def test_nobody_loses_an_event(path: Path, overflow: Any, together: int) -> None:
-    """However small the queues, however slow the readers, whatever their overflow."""
-    prices(path, 3000, together=together)
+def test_nobody_loses_an_event(tmp_path: Path, overflow: Any, together: int) -> None:
+    """However small the queues, however slow the readers, whatever their overflow, however much came at once."""
+    path = prices(tmp_path / "day.jsonl.gz", 3000, together=together)
     client = replay(path, speed=0, callback_buffer=3)
     streams = [client.stream(PriceUpdate, maxsize=size, overflow=overflow) for size in (1, 50)]
     called: list[object] = []
