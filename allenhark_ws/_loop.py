@@ -342,6 +342,19 @@ class Loop:
         """Whether the caller is the I/O thread."""
         return threading.get_ident() == self._driver
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether all is done but what the server or the time must bring; for a clock that moves when told.
+
+        To be asked while this thread is kept from waking up.
+        """
+        if self.callbacks is not None and not self.callbacks.queue.idle:
+            return False
+        # In this order: whatever a callback asked for before it was done lies in the mailbox.
+        if self._mailbox or self._candidate is not None:
+            return False
+        return self._transport is None or bool(self._outlet.held) or not self._transport.pending
+
     def disown(self) -> None:
         """In a forked child: let go of the parent's file descriptors, without a lock and without a word on the wire."""
         self.forked = True

@@ -17,7 +17,7 @@ from ._link import Instant
 from .config import Settings
 from .errors import ConnectionLost
 
-__all__ = ["Batch", "Clock", "Tap", "Transport", "TransportFactory"]
+__all__ = ["Batch", "Clock", "Instant", "Tap", "Transport", "TransportFactory"]
 
 _LONGEST_SLEEP: Final = 86_400.0
 """Seconds of a single wait at most: the system's waits take no more than some weeks, intervals may be longer."""

@@ -27,7 +27,7 @@ PUBLIC: Final = "__init__"
 """The package itself, as a module of the table."""
 
 ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
-    (frozenset({"testing", "cli", "__main__", "notebook"}),),
+    (frozenset({"testing", "cli", "__main__", "notebook", "pytest_plugin", "metrics"}),),
     (frozenset({PUBLIC}),),
     (frozenset({"_replay"}),),
     (frozenset({"client"}),),
@@ -52,11 +52,14 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
 
 A module may import every lower row and, without going round in a circle, its own group; not another group of its row.
 The first row stands around the client: it may import the package itself, its public modules and its own row, nothing
-else below.
+else below but `PORTS`.
 """
 
 PUBLIC_MODULES: Final = frozenset({"recording"})
 """Public modules whose names the package itself does not have."""
+
+PORTS: Final = "_ports"
+"""Where another transport and another clock plug in."""
 
 LATE: Final[Mapping[tuple[str, str], str]] = {
     ("config", "ssl"): "only a given ssl_context is checked against it, and importing the package must not load it",
@@ -77,7 +80,8 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "python_socks": frozenset({"_connect", "_proxy"}),
     "trustme": frozenset({"testing"}),
     "websockets": frozenset({"testing"}),
-    "pytest": frozenset({"testing"}),
+    "prometheus_client": frozenset({"metrics"}),
+    "pytest": frozenset({"pytest_plugin"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "IPython": frozenset({"notebook"}),
@@ -200,7 +204,7 @@ def may_import(module: str, target: str) -> bool:
     row, group = _place(module)
     target_row, _ = _place(target)
     if row == 0:
-        return target == PUBLIC or target in PUBLIC_MODULES or target in group
+        return target in (PUBLIC, PORTS) or target in PUBLIC_MODULES or target in group
     return target_row > row or target in group
 
 
@@ -311,6 +315,8 @@ def test_import_reader_in_subpackage() -> None:
         ("_transport", "_connect", True),
         ("cli", "__init__", True),
         ("cli", "testing", True),
+        ("testing", "_ports", True),
+        ("testing", "_loop", False),
         ("cli", "client", False),
         ("cli", "recording", True),
         ("_loop", "recording", False),

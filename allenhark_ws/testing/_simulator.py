@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .. import Channel, ConfigurationError, Transactions
-from ._conversation import CHANNEL_KEYS, Conversation, Manners, error_message, to_json
+from .. import Channel, ConfigurationError
+from ._conversation import Manners, error_message, to_json
 from ._feed import Feed
 from ._journal import Journal
+from ._requests import audience, check_frame, checked_keys, everybody
 from ._server import PATH, Listener, Server, check_close
 from ._thread import LoopThread
 
@@ -29,7 +30,6 @@ _T = TypeVar("_T")
 
 _ANSWER_TIMEOUT: Final = 10.0
 """Seconds to wait for the server's thread; every operation takes milliseconds, `stop` up to two seconds."""
-_CHANNEL_OF: Final = {"bot_update": "bot", "price_update": "price", "transaction_confirmed": "transactions"}
 
 
 class Simulator:
@@ -65,7 +65,7 @@ class Simulator:
         feed: bool = False,
         seed: int = 0,
     ) -> None:
-        self._api_keys = _checked_keys(api_keys)
+        self._api_keys = checked_keys(api_keys)
         self._port = _checked_port(port)
         self._feed = Feed(seed) if feed else None
         self._server_tls: ssl.SSLContext | None = None
@@ -204,7 +204,7 @@ class Simulator:
             TypeError: a value that JSON cannot hold.
             RuntimeError: the simulator is not started.
         """
-        wanted = _audience(message)
+        wanted = audience(message)
         data = to_json(message)
         return self._run(lambda server: server.send(data, wanted))
 
@@ -222,11 +222,8 @@ class Simulator:
             ValueError: text that is no Unicode, such as half a surrogate pair.
             RuntimeError: the simulator is not started.
         """
-        if not isinstance(data, (str, bytes)):
-            raise TypeError(f"send_raw() takes text or bytes, got {type(data).__name__}: json.dumps() it first")
-        if isinstance(data, str):
-            data.encode()
-        return self._run(lambda server: server.send(data, _everybody))
+        check_frame(data)
+        return self._run(lambda server: server.send(data, everybody))
 
     def send_error(self, message: str, code: int | str | None = None) -> int:
         """Send an ``error`` with this message, and a code unless it is None, to every open connection; return how many.
@@ -323,39 +320,6 @@ class Simulator:
 
 
 _HOW_TO_START: Final = "use it in a with statement, or call start()"
-
-
-def _everybody(_conversation: Conversation) -> bool:
-    return True
-
-
-def _audience(message: object) -> Callable[[Conversation], bool]:
-    """Which connections a data message is for."""
-    kind = message.get("type") if isinstance(message, dict) else None
-    name = _CHANNEL_OF.get(str(kind))
-    if name is None or not isinstance(message, dict):
-        raise ValueError(
-            "publish() takes a bot_update, price_update or transaction_confirmed: use send_raw() for anything else"
-        )
-    key, make = CHANNEL_KEYS[name]
-    if name == "transactions" and key not in message:
-        return _watches_any_wallet
-    identifier = message.get(key)
-    if not isinstance(identifier, str) or not identifier.strip():
-        raise ValueError(f"publish() needs a {key} in a {kind}: use send_raw() to send it without")
-    channel = make(identifier)
-    return lambda conversation: channel in conversation.subscriptions
-
-
-def _watches_any_wallet(conversation: Conversation) -> bool:
-    return any(isinstance(channel, Transactions) for channel in conversation.subscriptions)
-
-
-def _checked_keys(api_keys: Collection[object]) -> tuple[str, ...]:
-    keys = tuple(key for key in api_keys if isinstance(key, str) and key)
-    if isinstance(api_keys, str) or not keys or len(keys) != len(api_keys):
-        raise ConfigurationError('Simulator(api_keys=…) takes at least one key, in a tuple: ("test-key",)')
-    return keys
 
 
 def _checked_port(port: object) -> int:
