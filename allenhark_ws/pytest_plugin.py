@@ -50,27 +50,32 @@ def allenhark_client_options() -> dict[str, Any]:
 @pytest.fixture
 def allenhark_simulator(allenhark_simulator_options: dict[str, Any]) -> Iterator[Simulator]:
     """A started `allenhark_ws.testing.Simulator`, stopped after the test."""
-    with _simulator_class()(**allenhark_simulator_options) as simulator:
+    with _make_simulator(allenhark_simulator_options) as simulator:
         yield simulator
 
 
 @pytest.fixture
 def allenhark_client(allenhark_simulator: Simulator, allenhark_client_options: dict[str, Any]) -> Iterator[Client]:
     """An `allenhark_ws.Client` connected to `allenhark_simulator`, closed after the test."""
-    from allenhark_ws import Client  # noqa: PLC0415 - pytest runs without it when no test asks
-
-    options = {"url": allenhark_simulator.url, "ssl_context": allenhark_simulator.ssl_context, "proxy": False}
-    with Client(**{"api_key": allenhark_simulator.api_key, **options, **allenhark_client_options}) as client:
+    client = _make_client(allenhark_simulator, allenhark_client_options)
+    del allenhark_client_options  # pytest can show the locals of a fixture that fails, and a key may be among these
+    with client:
         yield client
 
 
-def _simulator_class() -> type[Simulator]:
+def _make_simulator(options: dict[str, Any]) -> Simulator:
     try:
-        from allenhark_ws.testing import Simulator  # noqa: PLC0415 - likewise; and it brings a server
-    except ModuleNotFoundError as error:
-        missing = error.name
-    else:
-        return Simulator
+        from allenhark_ws.testing import Simulator  # noqa: PLC0415 - brings a web server, and pytest may need none
+
+        return Simulator(**options)
+    except ImportError as error:
+        missing = str(error)
     # Not in the except, where pytest would show that traceback above the one line that matters.
-    hint = 'the fixture allenhark_simulator needs an extra: pip install "allenhark-ws[testing]"'
-    pytest.fail(f"{hint} (missing: {missing})", pytrace=False)
+    pytest.fail(missing, pytrace=False)
+
+
+def _make_client(simulator: Simulator, options: dict[str, Any]) -> Client:
+    from allenhark_ws import Client  # noqa: PLC0415 - likewise
+
+    server: dict[str, Any] = {"url": simulator.url, "ssl_context": simulator.ssl_context, "proxy": False}
+    return Client(**{"api_key": simulator.api_key, **server, **options})

@@ -26,7 +26,7 @@ _EPOCH: Final = -(2.0**25)
 So none is ever slow here: no `SlowCallback` is told because the time was moved on by an hour while one was running.
 """
 
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 20.0
 """Real seconds in which the clients must come to rest."""
 
 _LOOK_AGAIN: Final = 0.001

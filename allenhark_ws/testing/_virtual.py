@@ -6,7 +6,6 @@ Neighbours: `_time` lets it pass, `_line` carries what is said; `_conversation` 
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Collection
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
@@ -73,11 +72,11 @@ class VirtualSimulator:
         if start.tzinfo is None:
             raise ConfigurationError("VirtualSimulator(start=…) takes an aware datetime: pass tzinfo=timezone.utc")
         self._time = VirtualTime(start.astimezone(timezone.utc))
-        self._clients = weakref.WeakSet[Client]()
+        self._clients: list[Client] = []
         self._server = _Server(Manners(frozenset(self._api_keys)), self._time)
 
     def client(self, api_key: str | Callable[[], str] | None = None, **settings: Any) -> Client:
-        """A client of this simulator, not started.
+        """A client of this simulator, not started; kept alive, and closed in the end, by the simulator.
 
         Args:
             api_key: as for `Client`; None: the simulator's own.
@@ -93,12 +92,13 @@ class VirtualSimulator:
         clock = SleeperClock(self._time)
         client = Client._over(model._settings, self._server.line, clock, lambda: 1.0)  # noqa: SLF001 - made for this
         self._time.admit(clock, client._loop)  # noqa: SLF001 - likewise
-        self._clients.add(client)
+        self._clients.append(client)
         return client
 
     def close_clients(self) -> None:
         """Close all clients; leaving a ``with`` block does it."""
-        for client in list(self._clients):
+        clients, self._clients = self._clients, []
+        for client in clients:
             client.close()
 
     def __enter__(self) -> Self:
