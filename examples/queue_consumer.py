@@ -9,7 +9,9 @@ trade is dropped when the workers fall behind; the socket waits for them instead
 from __future__ import annotations
 
 import argparse
+import signal
 import threading
+from contextlib import suppress
 
 from allenhark_ws import Bot, BotUpdate, Client, Stream, TradeExecuted
 
@@ -19,7 +21,8 @@ def work(name: str, stream: Stream[BotUpdate], totals: dict[str, float]) -> None
     for update in stream:
         if isinstance(update.data, TradeExecuted):
             totals[name] = totals.get(name, 0.0) + float(update.data.profit)
-            print(f"{name}: {update.bot_id} made {update.data.profit:+.6f} in {update.data.signature[:8]}…")
+            told = f"{name}: {update.bot_id} made {update.data.profit:+.6f} in {update.data.signature[:8]}…"
+            print(told + "\n", end="", flush=True)  # in one piece: other workers print, too
 
 
 def main() -> None:
@@ -39,7 +42,8 @@ def main() -> None:
         for worker in workers:
             worker.start()
 
-        threading.Event().wait(arguments.seconds)  # whatever the main thread has to do meanwhile
+        with suppress(KeyboardInterrupt):  # Ctrl-C ends the wait, not what the workers have begun
+            threading.Event().wait(arguments.seconds)  # whatever the main thread has to do meanwhile
 
     # Leaving the block closed the client; the workers' loops end once the stream is drained.
     for worker in workers:
@@ -48,4 +52,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from _market import market
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends a service ends it as Ctrl-C does
+    with market(), suppress(KeyboardInterrupt):
+        main()

@@ -9,8 +9,9 @@ each confirmation goes to all of their consumers and its `channel` is None; with
 from __future__ import annotations
 
 import argparse
+import signal
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from allenhark_ws import Client, TransactionConfirmed, Transactions
 
@@ -23,7 +24,7 @@ def main() -> None:
 
     def show(event: TransactionConfirmed) -> None:
         wallet = event.channel.wallet if event.channel else "unknown wallet"
-        print(f"{wallet}: {event.signature[:8]}… {event.status} in slot {event.slot}")
+        print(f"{wallet}: {event.signature[:8]}… {event.status} in slot {event.slot}", flush=True)
 
     with ExitStack() as stack:
         for wallet in arguments.wallets:
@@ -33,4 +34,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from _market import market
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends a service ends it as Ctrl-C does
+    with market(), suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,42 @@
+"""A service whose health Prometheus watches.
+
+    pip install "allenhark-ws[metrics]"
+    ALLENHARK_API_KEY=… python examples/prometheus_exporter.py --port 9000 bot_abc123
+
+A scrape reads the client's own counters; ``latency=True`` adds a callback that measures every event.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from contextlib import suppress
+
+from prometheus_client import start_http_server
+
+from allenhark_ws import Bot, Client
+from allenhark_ws.metrics import ClientMetrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bots", nargs="*", default=["bot_abc123"], help="bot ids")
+    parser.add_argument("--port", type=int, default=9000, help="where to serve the metrics; 0: any free port")
+    arguments = parser.parse_args()
+
+    metrics = ClientMetrics()
+    server, _ = start_http_server(arguments.port, addr="127.0.0.1")
+    print(f"metrics are at http://127.0.0.1:{server.server_port}/metrics", flush=True)
+
+    with Client() as client, client.stream(*map(Bot, arguments.bots)) as trades:
+        metrics.add(client, "trades", latency=True, streams={"trades": trades})
+        for update in trades:  # the service's work
+            print(f"{update.bot_id}: {update.event}", flush=True)
+
+
+if __name__ == "__main__":
+    from _market import market
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends a service ends it as Ctrl-C does
+    with market(), suppress(KeyboardInterrupt):
+        main()
