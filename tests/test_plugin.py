@@ -60,8 +60,7 @@ def test_fixtures(fresh: pytest.Pytester) -> None:
 
 def test_options(fresh: pytest.Pytester) -> None:
     """The arguments of both are other fixtures, to be overridden for a module, a class or a single test."""
-    done = run(
-        fresh,
+    fresh.makepyfile(
         """
         import pytest
 
@@ -76,9 +75,10 @@ def test_options(fresh: pytest.Pytester) -> None:
         @pytest.mark.parametrize("allenhark_client_options", [{"api_key": "second", "decimal": True}])
         def test_single(allenhark_simulator, allenhark_client):
             assert allenhark_simulator.received[0] == {"type": "auth", "apiKey": "second"}
-        """,
+        """
     )
-    done.assert_outcomes(passed=2)
+    # In this process, for once, so that its coverage is seen.
+    fresh.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
 
 
 def test_a_program_that_makes_its_own_client(fresh: pytest.Pytester) -> None:
