@@ -150,7 +150,7 @@ def publish(simulator: Simulator, *prices: float) -> None:
 @posix
 def test_dashboard() -> None:
     """What came between two looks is one line, the newest price; the rest was overtaken."""
-    with Simulator() as simulator, Running(simulator, "dashboard.py", "--every", "0.2", "M") as example:
+    with Simulator() as simulator, Running(simulator, "dashboard.py", "--every", "0.5", "M") as example:
         publish(simulator, 1.0)
         assert example.line().startswith("M…             1  ")
         assert example.line() == "-- 0 prices were overtaken by newer ones"
@@ -159,6 +159,7 @@ def test_dashboard() -> None:
         while "           99  " not in seen[-1]:
             seen.append(example.line())
         overtaken = int(example.line().split()[1])
+        assert overtaken
         assert overtaken + len([line for line in seen if "M…" in line]) == 98
         assert example.stop(signal.SIGINT) == (0, "", "")
 

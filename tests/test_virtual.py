@@ -19,6 +19,7 @@ from allenhark_ws import (
     Bot,
     CallbackError,
     ClientClosed,
+    Closed,
     ConfigurationError,
     ConnectionFailed,
     Disconnected,
@@ -99,23 +100,40 @@ def test_callbacks_that_act_are_waited_for(sim: VirtualSimulator, inline: bool) 
 def test_a_slow_callback_is_waited_for(sim: VirtualSimulator) -> None:
     """However long it takes in real time; in virtual time it takes none, so it is not reported as slow."""
     client = sim.client()
-    gate, done = threading.Event(), threading.Event()
-    slow = client.stream(LifecycleEvent)
+    entered, gate, done = threading.Event(), threading.Event(), threading.Event()
+    told = client.stream(LifecycleEvent)
 
     def wait(_update: PriceUpdate) -> None:
+        entered.set()
         gate.wait(PATIENCE)
         done.set()
 
     client.subscribe(M, callback=wait)
     client.connect()
-    drained(slow)
-    timer = threading.Timer(0.1, gate.set)
-    timer.start()
-    sim.publish(price("M"))
-    assert done.is_set()
-    timer.join()
+    sim.advance(7200)
+    drained(told)
+    publishing = run_aside(lambda: [sim.publish(price("M")), done.is_set() or pytest.fail("not waited for")])
+    assert entered.wait(PATIENCE)
+    client.flush(PATIENCE)  # meanwhile the client looks at how long its callbacks take
+    gate.set()
+    publishing.join(PATIENCE)
     sim.advance(3600)
-    assert drained(slow) == []
+    assert drained(told) == []
+
+
+def test_the_last_callback_is_waited_for(sim: VirtualSimulator) -> None:
+    """That of `Closed`, which comes when the client has ended."""
+    client, gate, told = sim.client(), threading.Event(), list[Closed]()
+
+    def wait(event: Closed) -> None:
+        gate.wait(0.1)
+        told.append(event)
+
+    client.on(Closed, wait)
+    sim.reject_auth()
+    client.start()
+    sim.advance(0)
+    assert [event.error for event in told] == [client.error]
 
 
 def test_a_callback_that_never_returns_is_told(sim: VirtualSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
