@@ -130,12 +130,16 @@ def open_connection(settings: Settings, opening: Opening) -> tuple[socket.socket
 
 def _reach(settings: Settings, opening: Opening, target: Target) -> socket.socket:
     """A TCP connection to the server, direct or through a proxy."""
+    opening.tell("proxy", "begun", host=target.host)
     proxy = choose_proxy(settings, target.scheme, target.host, target.port)
+    opening.tell("proxy", "done", proxy="" if proxy is None else str(proxy))
     if proxy is None:
         return connect_tcp(opening, look_up(opening, target.host, target.port), authority(target.host, target.port))
     addresses = look_up(opening, _ascii_host(proxy.host), proxy.port)
     sock = connect_tcp(opening, addresses, f"the proxy {proxy}")
+    opening.tell("tunnel", "begun", proxy=str(proxy))
     tunnel(opening, sock, proxy, target.host, target.port)
+    opening.tell("tunnel", "done", proxy=str(proxy))
     return sock
 
 
@@ -174,6 +178,7 @@ class _Race:
 
     def _start(self, address: Address) -> None:
         family, where = address
+        self.opening.tell("tcp", "begun", address=_spell(address))
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:  # a family this machine does not have
@@ -205,6 +210,7 @@ class _Race:
             sock, address = attempt
             error = _outcome(sock, ended=sock is ready)
             if error is None:
+                self.opening.tell("tcp", "done", address=_spell(address))
                 return sock
             if not isinstance(error, BlockingIOError):
                 self.running.remove(attempt)
@@ -213,9 +219,14 @@ class _Race:
         return None
 
     def _failed(self, address: Address, error: OSError) -> None:
-        host, port = address[1][:2]
-        self.failures.append(f"{authority(str(host), int(str(port)))}: {describe(error)}")
+        self.failures.append(f"{_spell(address)}: {describe(error)}")
         self.cause = error
+        self.opening.tell("tcp", "failed", address=_spell(address), reason=describe(error))
+
+
+def _spell(address: Address) -> str:
+    host, port = address[1][:2]
+    return authority(str(host), int(str(port)))
 
 
 def _system_error(code: int) -> OSError:
@@ -259,6 +270,7 @@ def _start_tls(settings: Settings, opening: Opening, sock: socket.socket, target
         ConnectionFailed: anything else.
     """
     phase = f"TLS handshake with {authority(target.host, target.port)}"
+    opening.tell("tls", "begun", server_name=target.server_name)
     try:
         context = settings.ssl_context or ssl.create_default_context()  # raises for an SSLKEYLOGFILE it cannot write
         secured = wrap(context, sock, target.server_name)
@@ -272,6 +284,9 @@ def _start_tls(settings: Settings, opening: Opening, sock: socket.socket, target
         raise ConnectionFailed(f"{phase}: {error}") from error
     if not isinstance(secured, ssl.SSLSocket):  # a context of its own making could return a socket in clear
         raise ConnectionFailed(f"{phase}: ssl_context gave a socket without TLS")
+    cipher = secured.cipher() or ("",)
+    certificate = secured.getpeercert(binary_form=True) or b""
+    opening.tell("tls", "done", version=secured.version() or "", cipher=cipher[0], certificate=certificate)
     return secured
 
 
@@ -349,6 +364,7 @@ def _check_answer(head: Head, phase: str) -> None:
 def _upgrade(settings: Settings, opening: Opening, sock: socket.socket, target: Target) -> bytes:
     """Make the WebSocket upgrade; returns what was received behind the response head."""
     guarded = _UpgradeSocket(sock, opening, f"WebSocket upgrade at {authority(target.host, target.port)}")
+    opening.tell("upgrade", "begun", host=target.host_header)
     # The URL names a host that cannot exist: websocket-client adds the cookies its process-wide jar has for the host.
     # The true one goes into the Host header.
     try:
@@ -368,6 +384,7 @@ def _upgrade(settings: Settings, opening: Opening, sock: socket.socket, target: 
         raise ConnectionFailed(
             f"{guarded.phase}: the server's 101 response does not verify (Upgrade, Connection, Sec-WebSocket-Accept)"
         )
+    opening.tell("upgrade", "done", host=target.host_header)
     return bytes(guarded.rest)
 
 

@@ -7,6 +7,7 @@ the `Opening` so that a forked child can let go of its sockets.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import selectors
@@ -24,6 +25,8 @@ from .errors import ConnectionFailed
 __all__ = ["Address", "GuardedSocket", "Head", "Opening", "describe", "disown", "look_up", "wanted_mask"]
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("allenhark_ws")
 
 MAX_HEAD: Final = 65_536
 """Bytes an HTTP response head may have; far above what servers send, and all that endless headers can cost."""
@@ -87,6 +90,19 @@ class Opening:
             raise self.timed_out(phase)
         return now
 
+    def tell(self, step: str, outcome: str, **facts: object) -> None:
+        """Log at DEBUG how a step of opening goes, the facts on the record: for whoever wants to see where it gets to.
+
+        Args:
+            step: ``dns``, ``proxy``, ``tcp``, ``tunnel``, ``tls`` or ``upgrade``.
+            outcome: ``begun``, ``done`` or, for one address of several, ``failed``.
+            facts: what is known of it, as text, numbers, tuples of them, or bytes; never a secret.
+        """
+        if _logger.isEnabledFor(logging.DEBUG):
+            words = ", ".join(f"{name} {value}" for name, value in facts.items() if not isinstance(value, bytes))
+            opening = {"step": step, "outcome": outcome, "facts": facts}
+            _logger.debug("opening: %s %s: %s", step, outcome, words, extra={"opening": opening})
+
     def timed_out(self, phase: str) -> ConnectionFailed:
         """The error that says so."""
         return ConnectionFailed(f"timed out after {self.timeout:g} s during the {phase}")
@@ -136,6 +152,7 @@ def look_up(opening: Opening, host: str, port: int) -> list[Address]:
         ConnectionFailed: the name has no address, or the deadline passed.
     """
     phase = f"DNS lookup of {host}"
+    opening.tell("dns", "begun", host=host)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except OSError:
@@ -148,6 +165,7 @@ def look_up(opening: Opening, host: str, port: int) -> list[Address]:
             cause = error
     if not found:
         raise ConnectionFailed(f"{phase}: {describe(cause) if cause else 'no addresses'}") from cause
+    opening.tell("dns", "done", host=host, addresses=tuple(str(address[0]) for *_kind, address in found))
     return [(family, address) for family, _type, _protocol, _name, address in found]
 
 

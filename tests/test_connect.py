@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import logging
 import os
 import selectors
 import socket
@@ -98,6 +99,56 @@ def failure(url: str, **changes: Any) -> ConnectionFailed:
     assert isinstance(error.__cause__, (OSError, type(None)))
     assert error.__context__ in (None, error.__cause__)
     return error
+
+
+# -- what is told -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the package logs, at every level."""
+    caplog.set_level(logging.DEBUG, "allenhark_ws")
+    return caplog
+
+
+def told(log: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, Any]]]:
+    """Each step with its outcome and its facts, as a program reads them."""
+    found = [vars(record)["opening"] for record in log.records]
+    return [(each["step"], each["outcome"], each["facts"]) for each in found]
+
+
+def test_every_step_is_logged_with_its_facts(authority: trustme.CA, log: pytest.LogCaptureFixture) -> None:
+    """Who listens at DEBUG learns when each step begins and ends, and what came of it, the certificate included."""
+    with peer(upgrade, context=server_context(authority, "localhost")) as server:
+        connect(f"wss://localhost:{server.port}/", ssl_context=trusting(authority)).abort()
+    steps = told(log)
+    done = {step: facts for step, outcome, facts in steps if outcome == "done"}
+    assert [step for step, outcome, _ in steps if outcome == "begun" and step != "tcp"] == [
+        "proxy",
+        "dns",
+        "tls",
+        "upgrade",
+    ]
+    assert [step for step, outcome, _ in steps if outcome == "done"] == ["proxy", "dns", "tcp", "tls", "upgrade"]
+    assert done["proxy"] == {"proxy": ""}
+    assert "127.0.0.1" in done["dns"]["addresses"]
+    assert done["tcp"] == {"address": f"127.0.0.1:{server.port}"}
+    assert done["tls"]["version"] == "TLSv1.3"
+    assert ssl.DER_cert_to_PEM_cert(done["tls"]["certificate"]).startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_an_address_that_fails_is_logged_with_its_reason(log: pytest.LogCaptureFixture) -> None:
+    """Each address that was tried is told of, and the steps behind it are not."""
+    with closed_port() as port:
+        failure(f"ws://127.0.0.1:{port}/")
+    facts = {"address": f"127.0.0.1:{port}", "reason": "connection refused"}
+    assert told(log)[-2:] == [("tcp", "begun", {"address": f"127.0.0.1:{port}"}), ("tcp", "failed", facts)]
+
+
+def test_the_texts_of_the_steps_hold_their_facts(log: pytest.LogCaptureFixture) -> None:
+    """A person reads the same, but for bytes."""
+    opening().tell("tls", "done", version="TLSv1.3", certificate=b"DER")
+    assert log.messages == ["opening: tls done: version TLSv1.3"]
 
 
 # -- the request ------------------------------------------------------------------------------------------------------

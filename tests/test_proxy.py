@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+import logging
 import socket
 import ssl
 import struct
@@ -128,8 +129,9 @@ def test_authorities() -> None:
 # -- HTTP -------------------------------------------------------------------------------------------------------------
 
 
-def test_tunnel_with_credentials() -> None:
-    """CONNECT names the server and carries the credentials; the upgrade goes through the tunnel."""
+def test_tunnel_with_credentials(caplog: pytest.LogCaptureFixture) -> None:
+    """CONNECT names the server and carries the credentials; the upgrade goes through; the log has no credentials."""
+    caplog.set_level(logging.DEBUG, "allenhark_ws")
 
     def script(conn: socket.socket) -> tuple[str, str]:
         request = read_head(conn)
@@ -144,6 +146,8 @@ def test_tunnel_with_credentials() -> None:
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'us@er:se:same').decode()}" in lines
     assert "Proxy-Authorization" not in upgraded
     assert "Host: api.example.com\r\n" in upgraded
+    assert f"opening: tunnel done: proxy http://127.0.0.1:{server.port}" in caplog.messages
+    assert not [text for text in caplog.messages if "same" in text or "us@" in text or "us%40" in text]
 
 
 def test_tls_through_the_tunnel() -> None:
