@@ -83,6 +83,7 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "prometheus_client": frozenset({"metrics"}),
     "pytest": frozenset({"pytest_plugin"}),
     "click": frozenset({"cli"}),
+    "cryptography": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "IPython": frozenset({"notebook"}),
     "pandas": frozenset({"notebook"}),

@@ -1,15 +1,22 @@
 """The command line, ``allenhark-ws``: data on stdout, talk on stderr, and exit codes that scripts can rely on.
 
-0 ok (a closed pipe included) · 1 runtime failure · 2 usage, or no key · 3 authentication · 130 Ctrl-C.
+0 ok (a closed pipe included) · 1 runtime failure · 2 usage, or no key · 3 authentication · 130 Ctrl-C · 143 SIGTERM.
 
-Neighbours: `_commands` holds the commands, `_demo` what ``demo`` does, `_render` how events look, `_exit` the exit
-codes.  It uses the package through its public names only, and needs the extra ``cli``, loaded when a command runs.
+Neighbours: `_commands` holds the commands with their options (`_options` those that several share), a module each does
+the work: `_demo`, `_tail`, `_simulate`, `_doctor` (`_steps`, `_advice`, `_certificate`), `_completion`.  `_render` is
+how events look, `_output` where they go, `_exit` the exit codes, `_signals` Ctrl-C.  It uses the package through its
+public names only, and needs the extra ``cli``, loaded when a command runs.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
+
+from ._signals import INTERRUPTED, listening
 
 __all__ = ["main"]
 
@@ -20,25 +27,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: the words after the program's name; None: those of the process.
+        arguments: the words after the program's name; None: those of the process, which is taken to end with it.
 
     Returns:
         The exit code.
     """
     try:
+        with listening(to_the_end=arguments is None):
+            return _run(arguments)
+    except KeyboardInterrupt:  # before anybody listened
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    _prepare_stdout()
+    try:
         import click  # noqa: PLC0415 - an extra, loaded when needed
 
-        from ._commands import commands  # noqa: PLC0415 - needs click and rich
-    except ModuleNotFoundError as error:
-        print(f"{_HINT} (missing: {error.name})", file=sys.stderr)
+        from ._commands import commands  # noqa: PLC0415 - needs click
+        from ._completion import COMPLETION_VARIABLE, PROGRAM  # noqa: PLC0415 - likewise
+
+        if os.environ.get(COMPLETION_VARIABLE):
+            commands.main(prog_name=PROGRAM)  # answers a shell, and exits
+        return _invoke(click, commands, list(sys.argv[1:] if arguments is None else arguments), PROGRAM)
+    except ImportError as error:
+        told = f"allenhark-ws: {error}" if "pip install" in str(error) else f"{_HINT} (missing: {error.name})"
+        print(told, file=sys.stderr)
         return 1
+
+
+def _prepare_stdout() -> None:
+    """Whatever the locale, a character that it does not know is no failure; nor is a stdout that was closed before."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as the process is
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _invoke(click: Any, commands: Any, arguments: list[str], program: str) -> int:
+    """Run what the arguments say; not by click's own `main`, which takes a closed pipe for a failure."""
     try:
-        result = commands.main(args=arguments, prog_name="allenhark-ws", standalone_mode=False)
+        with commands.make_context(program, arguments) as context:
+            result = commands.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return int(end.exit_code)
     except click.exceptions.Abort:
-        return 130
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+        return int(error.exit_code)
+    except OSError as error:  # of help or a version; commands see to theirs
+        from ._exit import output_failed  # noqa: PLC0415 - needs rich
+
+        return output_failed(error)
     return result if isinstance(result, int) else 0

@@ -27,7 +27,9 @@ from allenhark_ws import (
     Stream,
     Transactions,
 )
+from allenhark_ws.testing import Simulator
 
+from ._output import paper, say, talk
 from ._render import as_json as to_json
 from ._render import as_text
 
@@ -54,16 +56,13 @@ def run_demo(*, seconds: float | None, as_json: bool, seed: int) -> int:
     Returns:
         The exit code.
     """
-    from allenhark_ws.testing import Simulator  # noqa: PLC0415 - brings a web server, needed by this command alone
-
-    talk = Console(stderr=True, highlight=False)
     with Simulator(tls=True, feed=True, seed=seed) as simulator:
-        talk.print(f"a simulated server with a live market is at {simulator.url}", style="dim")
+        say(f"a simulated server with a live market is at {simulator.url}", style="dim")
         client = Client(simulator.api_key, url=simulator.url, ssl_context=simulator.ssl_context, proxy=False)
-        return _watch(client, seconds, Console(highlight=False), talk, as_json=as_json)
+        return _watch(client, seconds, paper(), talk(), as_json=as_json)
 
 
-def _watch(client: Client, seconds: float | None, out: Console, talk: Console, *, as_json: bool) -> int:
+def _watch(client: Client, seconds: float | None, out: Console, errors: Console, *, as_json: bool) -> int:
     began, seen, code = time.monotonic(), Counter[str](), 0
     with client.stream(*CHANNELS, DataEvent, LifecycleEvent) as stream, client:
         try:
@@ -76,7 +75,7 @@ def _watch(client: Client, seconds: float | None, out: Console, talk: Console, *
     for event in stream:
         seen[type(event).__name__] += 1
         _show(event, out, as_json=as_json)
-    (talk if as_json else out).print(_summary(seen, stats, time.monotonic() - began))
+    (errors if as_json else out).print(_summary(seen, stats, time.monotonic() - began))
     return code
 
 
@@ -94,7 +93,7 @@ def _show(event: Event, out: Console, *, as_json: bool) -> None:
         sys.stdout.write(to_json(event) + "\n")
         sys.stdout.flush()
     else:
-        out.print(as_text(event), soft_wrap=True)
+        out.print(as_text(event))
 
 
 def _summary(seen: Counter[str], stats: Stats, seconds: float) -> Table:

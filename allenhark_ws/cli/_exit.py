@@ -1,45 +1,111 @@
 """From how a command ended to the exit code, with one clear line on stderr for what went wrong.
 
-Neighbours: `_commands` runs every command through it.
+Neighbours: `_commands` runs every command through it; `_signals` makes Ctrl-C and SIGTERM into exceptions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import sys
 from collections.abc import Callable
+from typing import Final
 
-from rich.console import Console
+from allenhark_ws import (
+    AllenHarkError,
+    AuthenticationError,
+    CertificateRejected,
+    ConfigurationError,
+    ConnectionFailed,
+    HandshakeRejected,
+)
 
-from allenhark_ws import AllenHarkError, AuthenticationError, ConfigurationError
+from ._output import say
+from ._signals import INTERRUPTED, TERMINATED, raising
 
-__all__ = ["exit_code"]
+__all__ = ["exit_code", "in_words", "output_failed"]
+
+_CODES: Final = {AuthenticationError: 3, ConfigurationError: 2}
+"""The exit codes of errors; of any other it is 1."""
+
+_IN_OPTIONS: Final = {
+    "Client(url=…)": "--url (or ALLENHARK_WS_URL)",
+    ", or pass allow_insecure=True": "",
+    "pass Client(api_key=…) or set ALLENHARK_API_KEY": "set ALLENHARK_API_KEY, or pass --api-key-file",
+    "pass api_key instead": "use --api-key-file",
+}
+"""What the library's advice to programmers is for users of the command."""
 
 
 def exit_code(command: Callable[[], int]) -> int:
     """Run the command; its exit code, or the one that its exception stands for."""
     try:
-        return command()
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        _mute_stdout()
-        return 0
-    except AuthenticationError as error:
-        return _tell(error, 3)
-    except ConfigurationError as error:
-        return _tell(error, 2)
-    except (AllenHarkError, ImportError) as error:
-        return _tell(error, 1)
-
-
-def _tell(error: Exception, code: int) -> int:
-    Console(stderr=True, highlight=False).print(f"allenhark-ws: {error}", style="red", markup=False, soft_wrap=True)
+        with raising():
+            code = command()
+            sys.stdout.flush()
+    except (KeyboardInterrupt, SystemExit) as end:
+        _let_go_of_a_stuck_pipe()
+        return INTERRUPTED if isinstance(end, KeyboardInterrupt) else TERMINATED
+    except AllenHarkError as error:
+        return _tell(in_words(error), _CODES.get(type(error), 1))
+    except OSError as error:
+        return output_failed(error)
     return code
 
 
-def _mute_stdout() -> None:
-    """The reader is gone: keep the interpreter from complaining when it flushes stdout at exit."""
+def output_failed(error: OSError) -> int:
+    """The exit code for output that cannot be written: nothing when its reader has enough, else a failure."""
+    _mute_output()
+    if isinstance(error, BrokenPipeError):
+        return 0
+    where = f"{error.filename}: " if error.filename else ""
+    return _tell(f"{where}{error.strerror or error}", 1)
+
+
+def in_words(error: AllenHarkError) -> str:
+    """What went wrong and what to do, for a user of the command: the library's texts speak to programmers."""
+    if isinstance(error, AuthenticationError):
+        code = "" if error.code is None else f" ({error.code})"
+        return f"the server rejected the API key{code}: {error.reason}; check ALLENHARK_API_KEY or --api-key-file"
+    if isinstance(error, CertificateRejected):
+        host = error.host or "the server"
+        return f"the TLS certificate of {host} was rejected: {error.reason}; `allenhark-ws doctor` shows whose it is"
+    if isinstance(error, HandshakeRejected):
+        return str(error)
+    if isinstance(error, ConnectionFailed):
+        return f"{error.reason}; `allenhark-ws doctor` looks closer"
+    text = str(error)
+    for library, option in _IN_OPTIONS.items():
+        text = text.replace(library, option)
+    return text
+
+
+def _tell(text: str, code: int) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        say(f"allenhark-ws: {text}", style="red")
+    return code
+
+
+def _mute_output() -> None:
+    """The reader is gone: keep the interpreter from complaining when it flushes at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # no file of the system's
+            if stream is sys.stdout or not _is_writable(stream.fileno()):
+                os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def _is_writable(descriptor: int) -> bool:
+    try:
+        return bool(select.select([], [descriptor], [], 0.0)[1])
+    except OSError:  # Windows selects on sockets alone
+        return True
+
+
+def _let_go_of_a_stuck_pipe() -> None:
+    """Nobody may have to wait for a reader that does not read, least of all who pressed Ctrl-C."""
+    with contextlib.suppress(OSError, ValueError):
+        if not _is_writable(sys.stdout.fileno()):
+            _mute_output()

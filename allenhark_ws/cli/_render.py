@@ -1,6 +1,7 @@
-"""How an event looks: as one line of JSON, and as one line for a person.
+"""How an event looks: as one line of JSON, as one line for a person, and as talk.
 
-Neighbours: `_demo` prints what this makes.
+What a server sends is shown as printable text only, so that it cannot command the terminal.  Neighbours: `_demo` and
+`_tail` print what this makes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from rich.text import Text
@@ -19,24 +20,38 @@ from allenhark_ws import (
     Channel,
     Closed,
     Connected,
+    Disconnected,
     Event,
+    Gap,
+    InvalidMessage,
     LifecycleEvent,
     PriceUpdate,
+    Reconnecting,
+    ServerError,
     ServerEvent,
     TradeExecuted,
     TransactionConfirmed,
 )
 
-__all__ = ["as_json", "as_text"]
+__all__ = ["Trend", "as_json", "as_talk", "as_text", "printable"]
 
 
 def as_json(event: Event) -> str:
-    """The event's documented fields, its class as ``"event_type"`` and, off the wire, when it was received."""
+    """The event's documented fields and its class as ``"event_type"``.
+
+    Off the wire also when it was received, keys that are not documented as ``"extra"``, if any, and the channel of a
+    transaction where that is known.  In ASCII, whatever the locale.
+    """
     fields = {"event_type": type(event).__name__, **_fields(event)}
+    if isinstance(event, TransactionConfirmed) and event.channel is not None:
+        fields["wallet"] = event.channel.wallet
+    extra = getattr(event, "extra", None)
+    if extra:
+        fields["extra"] = extra
     received_at = getattr(event, "received_at", None)
     if received_at is not None:
         fields["received_at"] = received_at
-    return json.dumps(fields, default=_plain, ensure_ascii=False)
+    return json.dumps(fields, default=_plain)
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -57,10 +72,74 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, BaseException) else getattr(value, "__qualname__", repr(value))
 
 
-def as_text(event: Event) -> Text:
-    """One line for a person; the colours show on a terminal only."""
+class Trend:
+    """Whether a price went up or down since the last one of its token."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float | Decimal] = {}
+
+    def of(self, event: Event) -> str:
+        """``"up"``, ``"down"``, or an empty text where there is nothing to compare."""
+        if not isinstance(event, PriceUpdate):
+            return ""
+        before = self._last.get(event.mint, event.price)
+        self._last[event.mint] = event.price
+        return "" if event.price == before else "up" if event.price > before else "down"
+
+
+_TRENDS: Final = {"up": ("▲", "green"), "down": ("▼", "red"), "": (" ", "cyan")}
+
+
+def as_text(event: Event, trend: str = "") -> Text:
+    """One line for a person; the colours show on a terminal only.
+
+    Args:
+        event: what to show.
+        trend: of a price, as `Trend` tells it.
+    """
     name = type(event).__name__
-    return Text.assemble(_clock(event), "  ", (f"{name:<21}", _style(event)), _detail(event))
+    text = Text.assemble((_clock(event), "dim"), "  ", (f"{name:<21}", _style(event)))
+    if isinstance(event, PriceUpdate):
+        arrow, style = _TRENDS[trend]
+        text.append(f"{_short(event.mint)}  {arrow} ").append(f"{_number(event.price):<16}", style=f"bold {style}")
+        return text.append(f" volume {_number(event.volume)}")
+    return text.append(printable(_detail(event)))
+
+
+def _number(value: float | Decimal) -> str:
+    """A float with nine digits, which is more than prices have; a Decimal with every digit it came with."""
+    return f"{value:f}" if isinstance(value, Decimal) else f"{value:.9g}"
+
+
+def printable(text: str) -> str:
+    """The text with everything that would move a cursor or ring a bell spelt out."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def as_talk(event: Event) -> tuple[str, str] | None:
+    """What there is to say on stderr of an event, and in which style; None: nothing."""
+    text, style = "", "yellow"
+    if isinstance(event, Connected):
+        text, style = f"connected, round trip {event.rtt * 1000:.1f} ms", "green"
+    elif isinstance(event, Disconnected):
+        text = f"connection lost: {event.cause.reason}"
+    elif isinstance(event, Reconnecting):
+        reason = getattr(event.cause, "reason", event.cause)
+        text = f"attempt {event.attempt - 1} failed: {reason}; " if event.attempt > 1 else ""
+        text += f"connecting again {_in_time(event.delay)}"
+    elif isinstance(event, Gap):
+        between = f"between {event.started_at:%H:%M:%S} and {event.ended_at:%H:%M:%S} UTC"
+        text = f"gap: events of {event.duration:.1f} s may be missing, {between}"
+    elif isinstance(event, ServerError):
+        code = "" if event.code is None else f" ({event.code})"
+        text, style = f"the server says: error{code}: {event.message}", "red"
+    elif isinstance(event, InvalidMessage):
+        text, style = f"not a message: {event.reason}", "red"
+    return (printable(text), style) if text else None
+
+
+def _in_time(seconds: float) -> str:
+    return f"in {seconds:.1f} s" if seconds else "at once"
 
 
 def _clock(event: Event) -> str:
@@ -83,11 +162,9 @@ def _short(identifier: str) -> str:
 
 
 def _detail(event: Event) -> str:
-    if isinstance(event, PriceUpdate):
-        return f"{_short(event.mint)}  price {event.price:<14g} volume {event.volume:g}"
     if isinstance(event, BotUpdate):
         data = event.data
-        told = f"profit {data.profit:+g}  {_short(data.signature)}" if isinstance(data, TradeExecuted) else repr(data)
+        told = f"profit {data.profit:+}  {_short(data.signature)}" if isinstance(data, TradeExecuted) else repr(data)
         return f"{event.bot_id}  {event.event}  {told}"
     if isinstance(event, TransactionConfirmed):
         return f"{_short(event.signature)}  {event.status}  slot {event.slot}"

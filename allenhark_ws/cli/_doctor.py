@@ -1,0 +1,275 @@
+"""``allenhark-ws doctor``: one connection, made by the client itself, watched step by step and explained.
+
+The steps come from the client's own log records, so what is diagnosed is what every program does.  Neighbours: `_steps`
+makes the report, `_advice` explains, `_certificate` looks at a certificate that did not verify.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import platform
+import queue
+import ssl
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from attrs import frozen
+from rich.text import Text
+
+from allenhark_ws import (
+    AllenHarkError,
+    AuthenticationError,
+    Backoff,
+    CertificateRejected,
+    Client,
+    Closed,
+    Connected,
+    ConnectionFailed,
+    Event,
+    LifecycleEvent,
+)
+
+from ._certificate import look_at
+from ._options import Server
+from ._output import paper
+from ._render import printable
+from ._steps import FAILED, NOT_REACHED, OK, SKIPPED, WARNING, Step, Steps
+
+__all__ = ["run_doctor"]
+
+_ROUND_TRIPS: Final = 3
+_CLOCK_TOLERANCE: Final = 2.0
+"""Seconds that a clock may be off before it is worth a warning; programs compare theirs with events' timestamps."""
+
+_GOODBYE: Final = 1.0
+_MARGIN: Final = " " * 21
+_MARKS: Final = {FAILED: "FAILED", WARNING: "WARNING"}
+_STYLES: Final = {OK: "green", WARNING: "yellow", FAILED: "bold red", SKIPPED: "dim", NOT_REACHED: "dim"}
+
+
+def run_doctor(server: Server, *, as_json: bool, timeout: float) -> int:
+    """Connect once and tell how it went.
+
+    Args:
+        server: where to, and with which key.
+        as_json: print one object at the end instead of lines as they come.
+        timeout: seconds for connecting, and again for the first pong.
+
+    Returns:
+        The exit code: 0 all well, 3 the key was rejected, 1 anything else.
+
+    Raises:
+        ConfigurationError: the URL or the key cannot be used.
+    """
+    client = server.client(connect_timeout=timeout, pong_timeout=timeout, backoff=Backoff(max_attempts=1))
+    url = server.url.partition("?")[0]  # the query could hold anything
+    steps = Steps(secure=url.startswith("wss:"))
+    screen = _Screen(steps, quiet=as_json)
+    screen.begin(url)
+    error = _Examination(client, steps, url, timeout, screen.show).run()
+    code = _code(error)
+    if as_json:
+        print(_report(url, steps, code))
+    else:
+        screen.end()
+    return code
+
+
+def _code(error: AllenHarkError | None) -> int:
+    if isinstance(error, AuthenticationError):
+        return 3
+    return 0 if error is None else 1
+
+
+def _cause(error: AllenHarkError | None) -> AllenHarkError:
+    """What failed, without that this was the only attempt."""
+    if (
+        isinstance(error, ConnectionFailed)
+        and error.attempts is not None
+        and isinstance(error.__cause__, AllenHarkError)
+    ):
+        return error.__cause__
+    return error or ConnectionFailed("the client was closed")
+
+
+@frozen
+class _Examination:
+    """One connection under watch.
+
+    Attributes:
+        client: not started; closed afterwards.
+        steps: learns what happens.
+        url: the endpoint.
+        timeout: seconds for each answer.
+        show: called with each step that is over.
+    """
+
+    client: Client
+    steps: Steps
+    url: str
+    timeout: float
+    show: Callable[[Step], object]
+
+    def run(self) -> AllenHarkError | None:
+        """Connect, watch, measure; the error that ended it, if one did."""
+        with _watched(self.client) as happenings:
+            self.client.start()
+            while True:
+                moment, what = happenings.get()
+                if isinstance(what, Closed):
+                    return self._failed(moment, _cause(what.error))
+                if isinstance(what, Connected):
+                    self.show(self.steps.accepted())
+                    return self._measure()
+                step = self.steps.hear(moment, **what) if isinstance(what, Mapping) else None
+                if step is not None:
+                    self.show(step)
+
+    def _failed(self, moment: float, error: AllenHarkError) -> AllenHarkError:
+        *before, failed = self.steps.failed(moment, error)
+        for step in before:
+            self.show(step)
+        if isinstance(error, CertificateRejected):
+            certificate = look_at(self.url, self.steps.proxy, self.timeout)
+            failed.details = certificate.lines() if certificate else []
+        self.show(failed)
+        return error
+
+    def _measure(self) -> AllenHarkError | None:
+        """A few round trips more, and what the pongs tell of the clocks; the error, if one came."""
+        error: AllenHarkError | None = None
+        try:
+            for _ in range(_ROUND_TRIPS):
+                self.client.flush(self.timeout)
+        except AllenHarkError as failure:
+            error = failure
+        stats = self.client.stats
+        self.show(self.steps.add(_pong(stats.rtt_min, stats.rtt_avg, error)))
+        self.show(self.steps.add(_clock(stats.clock_offset, stats.rtt_last)))
+        return error
+
+
+def _pong(best: float | None, mean: float | None, error: AllenHarkError | None) -> Step:
+    if error is not None:
+        hint = "the connection does not hold: try again; if it stays so, the server or something in between ends it"
+        return Step("pong", FAILED, f"the first came, but then: {getattr(error, 'reason', error)}", advice=hint)
+    told = [f"{name} {value * 1000:.1f} ms" for name, value in (("best", best), ("mean", mean)) if value is not None]
+    return Step("pong", OK, f"round trip: {', '.join(told)}", seconds=best)
+
+
+@contextlib.contextmanager
+def _watched(client: Client) -> Iterator[queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]]:
+    """What the client logs of its connecting and tells of its life, with the moment; it is closed afterwards."""
+    happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]] = queue.SimpleQueue()
+    watcher = _Watcher(happenings)
+    logger = logging.getLogger("allenhark_ws")
+    level = logger.level
+    logger.addHandler(watcher)
+    logger.setLevel(logging.DEBUG)
+    client.on(LifecycleEvent, lambda event: happenings.put((time.monotonic(), event)))
+    try:
+        yield happenings
+    finally:
+        client.close(_GOODBYE)
+        logger.removeHandler(watcher)
+        logger.setLevel(level)
+
+
+class _Watcher(logging.Handler):
+    """Passes on the records of a connection being opened."""
+
+    def __init__(self, happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]) -> None:
+        super().__init__()
+        self._happenings = happenings
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called on the thread that connects."""
+        opening = getattr(record, "opening", None)
+        if opening is not None:
+            self._happenings.put((time.monotonic(), opening))
+
+
+def _clock(offset: float | None, rtt: float | None) -> Step:
+    """How far the clocks are apart, as far as a pong's timestamp tells: within half a round trip."""
+    if offset is None or rtt is None:
+        return Step("clock", SKIPPED, "the server's pongs carry no time to compare with")
+    if abs(offset) <= rtt / 2:
+        return Step("clock", OK, f"the server's agrees with this machine's within {rtt / 2:.3f} s")
+    ahead = "ahead of" if offset > 0 else "behind"
+    text = f"the server's is {abs(offset):.3f} s {ahead} this machine's, give or take {rtt / 2:.3f} s"
+    if abs(offset) - rtt / 2 <= _CLOCK_TOLERANCE:
+        return Step("clock", OK, text)
+    hint = "set this machine's clock (NTP): ages of events, and the dates of certificates, are judged by it"
+    return Step("clock", WARNING, text, advice=hint)
+
+
+class _Screen:
+    """The report as lines, each when its step is over.
+
+    Args:
+        steps: all of them.
+        quiet: print nothing.
+    """
+
+    def __init__(self, steps: Steps, *, quiet: bool) -> None:
+        self._steps = steps
+        self._out = paper()
+        self._out.quiet = quiet
+        self._printed = 0
+
+    def begin(self, url: str) -> None:
+        """What is examined, and with what."""
+        self._print(f"{_versions()}\nconnecting to {url}\n", style="dim")
+
+    def show(self, last: Step) -> None:
+        """The steps up to this one, in order."""
+        steps = self._steps.all()
+        for step in steps[self._printed : steps.index(last) + 1]:
+            self._printed += 1
+            if step.name != "tunnel" or step.status != SKIPPED:
+                self._show(step)
+
+    def _show(self, step: Step) -> None:
+        took = "" if step.seconds is None else f"  ({step.seconds * 1000:.1f} ms)"
+        mark = f"{_MARKS.get(step.status, step.status):<12}"
+        head = Text.assemble((mark, _STYLES[step.status]), f"{step.name:<8} ", printable(step.text), (took, "dim"))
+        self._out.print(head)
+        for line in step.details:
+            self._print(f"{_MARGIN}{printable(line)}", style="dim")
+        for line in textwrap.wrap(step.advice, max(40, self._out.width - len(_MARGIN))):
+            self._print(f"{_MARGIN}{line}", style="yellow")
+
+    def end(self) -> None:
+        """The steps that were not reached, and the verdict."""
+        steps = self._steps.all()
+        self.show(steps[-1])
+        failed = [step.name for step in steps if step.status == FAILED]
+        if failed:
+            self._print(f"\nit fails at: {failed[0]}", style="bold red")
+        else:
+            self._print("\nall is well", style="green")
+
+    def _print(self, text: str, style: str) -> None:
+        self._out.print(Text(text, style=style))
+
+
+def _report(url: str, steps: Steps, code: int) -> str:
+    return json.dumps(
+        {
+            "url": url,
+            "ok": code == 0,
+            "exit_code": code,
+            "failed": next((step.name for step in steps.all() if step.status == FAILED), None),
+            "steps": [step.as_dict() for step in steps.all()],
+            "versions": _versions(),
+        }
+    )
+
+
+def _versions() -> str:
+    return f"allenhark-ws {version('allenhark-ws')}, Python {platform.python_version()}, {ssl.OPENSSL_VERSION}"

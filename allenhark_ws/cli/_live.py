@@ -1,0 +1,177 @@
+"""A client at work for a command: events in batches, talk of what happens to the connection, a bounded beginning.
+
+Neighbours: `_tail` prints the batches; `_render` puts lifecycle events into words.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+
+from allenhark_ws import (
+    Channel,
+    Client,
+    Connected,
+    ConnectionFailed,
+    DataEvent,
+    Event,
+    InvalidMessage,
+    LifecycleEvent,
+    Reconnecting,
+    ServerError,
+    StreamClosed,
+)
+
+from ._render import as_talk
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Live", "Notices"]
+
+_QUEUE: Final = 10_000
+"""Events that wait for a slow reader before the server has to."""
+
+_BATCH: Final = 256
+_INTERRUPTED: Final = 0.5
+"""Seconds for a goodbye after a signal."""
+
+
+class Notices:
+    """What is said on stderr about the connection and about a reader that falls behind.
+
+    Args:
+        console: stderr.
+        lifecycle: whether to tell of connections, losses and gaps; what the server complains of is told in any case.
+    """
+
+    def __init__(self, console: Console, *, lifecycle: bool) -> None:
+        self._console = console
+        self._lifecycle = lifecycle
+        self._behind = False
+
+    def tell(self, event: Event) -> None:
+        """Say what there is to say of an event."""
+        talk = as_talk(event)
+        if talk is not None and (self._lifecycle or not isinstance(event, LifecycleEvent)):
+            text, style = talk
+            self._console.print(text, style=style, markup=False)
+
+    def tell_backlog(self, waiting: int) -> None:
+        """Say once when the queue is full, and once when it is nearly empty again."""
+        if not self._behind and waiting >= _QUEUE:
+            self._behind = True
+            self._console.print(
+                f"stdout is read more slowly than events come: {waiting} are waiting, the server is held back; "
+                "nothing is dropped, but events are late",
+                style="yellow",
+            )
+        elif self._behind and waiting < _QUEUE // 10:
+            self._behind = False
+            self._console.print("caught up", style="green")
+
+
+class Live:
+    """A client from start to close, and its data events.
+
+    Args:
+        client: not started.
+        channels: what to subscribe to.
+        notices: told of everything but data.
+        seconds: how long; None: until somebody leaves the ``with``.
+        patience: seconds for the first connection, retries included.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        channels: tuple[Channel, ...],
+        notices: Notices,
+        *,
+        seconds: float | None,
+        patience: float,
+    ) -> None:
+        kinds = (*channels, LifecycleEvent, ServerError, InvalidMessage)
+        self._client = client
+        self._notices = notices
+        self._stream = client.stream(*kinds, maxsize=_QUEUE, overflow="block")
+        self._began = now = time.monotonic()
+        self._end = None if seconds is None else now + seconds
+        patience = patience if seconds is None else min(patience, seconds)
+        self._give_up: float | None = now + patience
+        self._last_failure: Any = None
+
+    def __enter__(self) -> Self:
+        self._client.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._client.close(*([] if kind is None or issubclass(kind, Exception) else [_INTERRUPTED]))
+
+    def batches(self) -> Iterator[list[DataEvent]]:
+        """The data events as they come, never an empty batch; what is queued when the time is over comes still.
+
+        Raises:
+            ConnectionFailed: the first connection was not made in time.
+            AllenHarkError: the client ended with an error.
+        """
+        while True:
+            events = self._stream.get_batch(_BATCH, self._remaining())
+            self._notices.tell_backlog(self._stream.qsize())
+            yield from self._sorted(events)
+            if self._is_over():
+                break
+        self._client.close()
+        yield from self._rest()
+
+    def _remaining(self) -> float | None:
+        """Seconds until something has to be decided."""
+        times = [moment for moment in (self._end, self._give_up) if moment is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _is_over(self) -> bool:
+        """Whether the time is over.
+
+        Raises:
+            ConnectionFailed: and there was no connection yet.
+        """
+        now = time.monotonic()
+        if self._give_up is not None and now >= self._give_up:
+            reason = getattr(self._last_failure, "reason", "the first attempt was still under way")
+            raise ConnectionFailed(f"not connected within {self._give_up - self._began:g} s: {reason}")
+        return self._end is not None and now >= self._end
+
+    def _sorted(self, events: Iterable[Event]) -> Iterator[list[DataEvent]]:
+        """The data among the events; of all else is told, in the order in which it came."""
+        data: list[DataEvent] = []
+        for event in events:
+            if isinstance(event, DataEvent):
+                data.append(event)
+                continue
+            if data:
+                yield data
+                data = []
+            self._hear(event)
+        if data:
+            yield data
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Connected):
+            self._give_up = None
+        elif isinstance(event, Reconnecting):
+            self._last_failure = event.cause
+        self._notices.tell(event)
+
+    def _rest(self) -> Iterator[list[DataEvent]]:
+        while True:
+            try:
+                events = self._stream.get_batch(_BATCH, 0)
+            except StreamClosed:
+                return
+            yield from self._sorted(events)

@@ -1,0 +1,220 @@
+"""The options that commands share, and what comes of them: channels, and a client that is ready to start.
+
+The key comes from the environment or a file, never from the command line, where every user of the machine could read
+it.  Neighbours: `_commands` puts these on its commands.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+from attrs import frozen
+
+from allenhark_ws import Bot, Channel, Price, Transactions
+
+if TYPE_CHECKING:
+    import ssl
+
+    from allenhark_ws import Client
+
+__all__ = [
+    "Server",
+    "channel_options",
+    "chosen_channels",
+    "examples",
+    "server_options",
+    "talk_options",
+    "verbose_option",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENDPOINT: Final = "wss://api.allenhark.com/v1/ws"
+"""The vendor's, where nothing else is asked for; what `Client` takes then, too."""
+
+_MAX_KEY_FILE: Final = 65_536
+"""Bytes of a key file that are read: a key has a hundred at most, and a wrong path may lead to anything."""
+
+
+@frozen
+class Server:
+    """Where to connect to, and where the key is.
+
+    Attributes:
+        url: the endpoint.
+        api_key_file: a path, ``-`` for stdin; None: the key is in the environment.
+        ca_file: whom to trust instead of the system's authorities, or None.
+    """
+
+    url: str
+    api_key_file: str | None
+    ca_file: str | None
+
+    def client(self, **options: Any) -> Client:
+        """A client for it, not started.
+
+        Raises:
+            click.UsageError: there is no key, or a file does not hold what it should.
+            ConfigurationError: the URL or the key cannot be used.
+        """
+        from allenhark_ws import Client  # noqa: PLC0415 - help and shell completion need not load it
+
+        return Client(_key(self.api_key_file), url=self.url, ssl_context=_trust(self.ca_file), **options)
+
+
+def examples(*lines: str) -> str:
+    """Examples at the end of a command's help, each on a line of its own."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+class _ChannelType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on, for type checkers
+    """An identifier on the command line, as the channel that it names."""
+
+    def __init__(self, make: Callable[[str], Channel], name: str) -> None:
+        self.make = make
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, Channel):
+            return value
+        try:
+            return self.make(value)
+        except ValueError:
+            self.fail("the identifier is empty", param, ctx)
+
+
+def channel_options(command: F) -> F:
+    """``--price``, ``--bot`` and ``--wallet``, each as often as wanted."""
+    for make, name, metavar, what in (
+        (Transactions, "--wallet", "ADDRESS", "Confirmed transactions of a wallet."),
+        (Bot, "--bot", "ID", "Updates of a trading bot."),
+        (Price, "--price", "MINT", "Prices of a token, by its mint address."),
+    ):
+        kind = _ChannelType(make, metavar)
+        command = click.option(name, type=kind, metavar=metavar, multiple=True, help=f"{what}  Repeatable.")(command)
+    return command
+
+
+def chosen_channels(
+    price: tuple[Channel, ...], bot: tuple[Channel, ...], wallet: tuple[Channel, ...]
+) -> tuple[Channel, ...]:
+    """All that was asked for, each once.
+
+    Raises:
+        click.UsageError: nothing was.
+    """
+    chosen = tuple(dict.fromkeys((*price, *bot, *wallet)))
+    if not chosen:
+        raise click.UsageError(
+            "nothing to listen to: pass at least one of --price MINT, --bot ID or --wallet ADDRESS, for example\n"
+            "  --price So11111111111111111111111111111111111111112"
+        )
+    return chosen
+
+
+def server_options(command: F) -> F:
+    """``--url``, ``--api-key-file`` and ``--ca-file``; the command gets a `Server` as ``server``."""
+
+    @wraps(command)
+    def with_server(*, url: str | None, api_key_file: str | None, ca_file: str | None, **options: Any) -> Any:
+        where = url or os.environ.get("ALLENHARK_WS_URL") or ENDPOINT
+        return command(server=Server(where, api_key_file, ca_file), **options)
+
+    readable = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
+    for option in (
+        click.option(
+            "--ca-file",
+            type=click.Path(exists=True, dir_okay=False, readable=True),
+            help="Trust the certificate authorities in this PEM file instead of the system's.",
+        ),
+        click.option(
+            "--api-key-file",
+            type=readable,
+            help="Read the API key from this file (-: from stdin).  [default: the variable ALLENHARK_API_KEY]",
+        ),
+        click.option(
+            "--url",
+            metavar="URL",
+            help="The endpoint.  [default: the variable ALLENHARK_WS_URL, else AllenHark's own]",
+        ),
+    ):
+        with_server = option(with_server)
+    return with_server  # type: ignore[return-value]
+
+
+def _key(path: str | None) -> str | None:
+    """The key in the file; None: the client looks into the environment, where one has to be."""
+    if path is None:
+        if not os.environ.get("ALLENHARK_API_KEY", "").strip():
+            raise click.UsageError(
+                "no API key: set the variable ALLENHARK_API_KEY, or pass --api-key-file FILE (-: stdin)"
+            )
+        return None
+    if path == "-":
+        return _read_key(sys.stdin.buffer, "stdin")
+    try:
+        with Path(path).open("rb") as file:
+            return _read_key(file, f"the file {path!r}")
+    except OSError as error:
+        raise click.BadParameter(f"{path!r}: {error.strerror}", param_hint="'--api-key-file'") from error
+
+
+def _read_key(file: IO[bytes], name: str) -> str:
+    """What the file holds, without white space around it; no error here may quote it."""
+    problem = ""
+    try:
+        text = file.read(_MAX_KEY_FILE).decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        text, problem = "", "is no text"
+    if not problem and not text:
+        problem = "is empty"
+    elif not text.isprintable():
+        problem = "holds more than a key on one line"
+    if problem:
+        raise click.BadParameter(f"{name} {problem}", param_hint="'--api-key-file'")
+    return text
+
+
+def _trust(path: str | None) -> ssl.SSLContext | None:
+    if path is None:
+        return None
+    import ssl  # noqa: PLC0415 - few need it
+
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise click.BadParameter(f"{path!r} holds no certificate in PEM form", param_hint="'--ca-file'") from error
+
+
+def talk_options(command: F) -> F:
+    """``-q`` and ``-v``; the command gets ``quiet``."""
+    option = click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+    return option(verbose_option(command))
+
+
+def verbose_option(command: F) -> F:
+    """``-v``; the command need not know."""
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _context, _parameter, verbose: _log() if verbose else None,
+        help="Log on stderr what the client does, each step of connecting included.",
+    )(command)
+
+
+def _log() -> None:
+    """Show the library's log records on stderr; without this, as everywhere, its warnings alone."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("allenhark_ws")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)

@@ -1,0 +1,107 @@
+"""What a command writes: data on stdout, whole lines that a pipe may take its time for, and talk on stderr.
+
+Neighbours: `_render` makes the lines, `_exit` ends the command when nobody reads them any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+__all__ = ["Pipe", "on_terminal", "paper", "say", "talk"]
+
+_CHUNK: Final = 8_000
+"""Characters of ASCII handed over at a time: less than Python's own buffer, which then finishes a line that Ctrl-C cut.
+"""
+
+_PATIENCE: Final = 1.0
+"""Seconds that nobody reads before the user is told."""
+
+
+class _Console(Console):
+    """Rich's, which in newer versions ends the process with 1 when a pipe is closed; here that is a normal end."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads it any more")
+
+
+def on_terminal() -> bool:
+    """Whether a person looks at stdout."""
+    return sys.stdout.isatty()
+
+
+def paper() -> Console:
+    """Stdout for a person: colours on a terminal, or with FORCE_COLOR, and not with NO_COLOR."""
+    return _Console(highlight=False, soft_wrap=True)
+
+
+def talk(*, quiet: bool = False) -> Console:
+    """Stderr; quiet: nothing is said on it."""
+    return _Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+
+
+def say(text: str | Text, *, style: str | None = None) -> None:
+    """One line on stderr, as it is."""
+    talk().print(text, style=style, markup=False)
+
+
+class Pipe:
+    """Stdout for a program: lines of ASCII, flushed; a reader that does not read is waited for, and told of.
+
+    Args:
+        on_stuck: called when nobody has been reading for a second.
+        on_flowing: called when somebody reads again.
+    """
+
+    def __init__(self, on_stuck: Callable[[], object], on_flowing: Callable[[], object]) -> None:
+        self._on_stuck = on_stuck
+        self._on_flowing = on_flowing
+        self._watched = os.name == "posix"  # Windows can ask this about sockets alone
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Write the lines, however long that takes.
+
+        Raises:
+            BrokenPipeError: the reader is gone.
+            OSError: it cannot be written, on a full disk for one.
+        """
+        for chunk in _chunks(lines):
+            self._await_room()
+            sys.stdout.write(chunk)
+            sys.stdout.flush()
+
+    def _await_room(self) -> None:
+        if not self._watched or self._has_room(_PATIENCE):
+            return
+        self._on_stuck()
+        while not self._has_room(None):
+            pass
+        self._on_flowing()
+
+    def _has_room(self, timeout: float | None) -> bool:
+        try:
+            return bool(select.select([], [sys.stdout.fileno()], [], timeout)[1])
+        except (OSError, ValueError):  # no file of the system's, or one beyond what select can ask about
+            self._watched = False
+            return True
+
+
+def _chunks(lines: Iterable[str]) -> Iterator[str]:
+    """The lines joined, few at a time."""
+    chunk: list[str] = []
+    size = 0
+    for line in lines:
+        if chunk and size + len(line) >= _CHUNK:
+            yield "".join(chunk)
+            chunk, size = [], 0
+        chunk.append(f"{line}\n")
+        size += len(line) + 1
+    if chunk:
+        yield "".join(chunk)

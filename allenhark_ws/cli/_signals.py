@@ -1,0 +1,81 @@
+"""Ctrl-C and SIGTERM: heard at every moment, never answered with a traceback.
+
+While modules load there is nothing to clean up, and an exception out of an import could be lost, so the process just
+ends.  While a command works the first signal raises, so that it can say goodbye; the next one ends the process at once.
+Neighbours: `allenhark_ws.cli` listens from the first moment, `_exit` lets signals raise while a command works.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+__all__ = ["INTERRUPTED", "TERMINATED", "leave_at_once", "listening", "raising"]
+
+INTERRUPTED: Final = 130
+"""The exit code of Ctrl-C, as shells have it: 128 + SIGINT."""
+
+TERMINATED: Final = 143
+"""The exit code of SIGTERM: 128 + SIGTERM."""
+
+_CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+_SHOW_CURSOR: Final = b"\x1b[?25h"
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+def leave_at_once(number: int, _frame: FrameType | None = None) -> NoReturn:
+    """End the process without further ado; only a cursor hidden by a progress bar comes back."""
+    if os.isatty(2):
+        os.write(2, _SHOW_CURSOR)
+    os._exit(_CODES[signal.Signals(number)])
+
+
+def _raise(number: int, _frame: FrameType | None) -> NoReturn:
+    """Say so to the command; the next signal leaves at once."""
+    for other in _CODES:
+        signal.signal(other, leave_at_once)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(TERMINATED)
+
+
+def _set(handlers: Mapping[signal.Signals, Any]) -> dict[signal.Signals, Any]:
+    """Set handlers, except where a signal is ignored, as `nohup` and background jobs of scripts want it; the old ones.
+
+    In a thread nothing can be set, and nothing needs to be: signals come to the main one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    chosen = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handlers[number]) for number in chosen}
+
+
+@contextmanager
+def listening(*, to_the_end: bool) -> Iterator[None]:
+    """Signals end the process at once; afterwards they do what they did before, or still that when it ends anyway.
+
+    Args:
+        to_the_end: keep it so afterwards: the interpreter is about to exit, and an interrupted exit prints tracebacks.
+    """
+    before = _set(dict.fromkeys(_CODES, leave_at_once))
+    try:
+        yield
+    finally:
+        if not to_the_end:
+            _set(before)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """The first signal raises `KeyboardInterrupt` or, for SIGTERM, ``SystemExit(143)``; the next leaves at once."""
+    _set(dict.fromkeys(_CODES, _raise))
+    try:
+        yield
+    finally:
+        _set(dict.fromkeys(_CODES, leave_at_once))

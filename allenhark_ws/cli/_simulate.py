@@ -1,0 +1,103 @@
+"""``allenhark-ws simulate``: a simulated server with a live market, for programs in other terminals.
+
+Neighbours: `allenhark_ws.testing` brings the server.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+from rich.console import Console
+
+from allenhark_ws.testing import Simulator
+
+from ._output import talk
+
+__all__ = ["run_simulate"]
+
+_LOOK_AGAIN: Final = 0.5
+"""Seconds between looks at who is connected, for the user to see."""
+
+_MINT: Final = "So11111111111111111111111111111111111111112"
+
+
+def run_simulate(*, port: int, tls: bool, ca_file: str | None, seed: int, quiet: bool) -> NoReturn:
+    """Serve until a signal ends it.
+
+    Args:
+        port: on 127.0.0.1; 0: any free one.
+        tls: serve ``wss://``.
+        ca_file: where to write the authority's certificate; None: a temporary file, removed at the end.
+        seed: of the market.
+        quiet: only the URL is printed.
+    """
+    console = talk(quiet=quiet)
+    with (
+        _started(Simulator(tls=tls, port=port, feed=True, seed=seed), port) as simulator,
+        _authority(simulator, ca_file) as trust,
+    ):
+        sys.stdout.write(f"{simulator.url}\n")
+        sys.stdout.flush()
+        _introduce(simulator, trust, console)
+        _watch(simulator, console)
+
+
+def _started(simulator: Simulator, port: int) -> Simulator:
+    try:
+        return simulator.start()
+    except OSError as error:
+        told = f"port {port} cannot be had: {error.strerror}; choose another one, or --port 0 for any that is free"
+    raise click.ClickException(told)
+
+
+@contextmanager
+def _authority(simulator: Simulator, path: str | None) -> Iterator[str | None]:
+    """Write the certificate of the simulator's authority; its path, None without TLS."""
+    if simulator.ssl_context is None:
+        yield None
+        return
+    (certificate,) = simulator.ssl_context.get_ca_certs(binary_form=True)
+    text = ssl.DER_cert_to_PEM_cert(certificate)
+    if path is not None:
+        Path(path).write_text(text, encoding="ascii")
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="allenhark-ws-") as directory:
+        file = Path(directory) / "simulator-ca.pem"
+        file.write_text(text, encoding="ascii")
+        yield str(file)
+
+
+def _introduce(simulator: Simulator, trust: str | None, console: Console) -> None:
+    """Tell how to connect, in a line to be copied."""
+    option = "" if trust is None else f" --ca-file {trust}"
+    command = f"ALLENHARK_API_KEY={simulator.api_key} allenhark-ws tail --url {simulator.url}{option} --price {_MINT}"
+    console.print(
+        f"a simulated market is live; the key is {simulator.api_key!r}.  Try, in another terminal:", markup=False
+    )
+    console.print(f"  {command}", markup=False, style="bold")
+    if trust is not None:
+        console.print(f"its certificate authority is in {trust}: pass it as --ca-file here, in Python as", markup=False)
+        console.print(f"  Client(ssl_context=ssl.create_default_context(cafile={trust!r}))", markup=False)
+    console.print("Ctrl-C ends it", style="dim")
+
+
+def _watch(simulator: Simulator, console: Console) -> NoReturn:
+    """Tell of clients that come, go, and do what the API does not allow, until a signal."""
+    never, connections, violations = threading.Event(), 0, 0
+    while True:
+        never.wait(_LOOK_AGAIN)
+        if simulator.connections != connections:
+            connections = simulator.connections
+            console.print(f"{connections} connected", style="dim")
+        for violation in simulator.violations[violations:]:
+            violations += 1
+            console.print(f"a client broke the protocol: {violation}", style="yellow", markup=False)
