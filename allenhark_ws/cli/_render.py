@@ -101,7 +101,9 @@ def as_text(event: Event, trend: str = "") -> Text:
     text = Text.assemble((_clock(event), "dim"), "  ", (f"{name:<21}", _style(event)))
     if isinstance(event, PriceUpdate):
         arrow, style = _TRENDS[trend]
-        text.append(f"{_short(event.mint)}  {arrow} ").append(f"{_number(event.price):<16}", style=f"bold {style}")
+        text.append(f"{printable(_short(event.mint))}  {arrow} ").append(
+            f"{_number(event.price):<16}", style=f"bold {style}"
+        )
         return text.append(f" volume {_number(event.volume)}")
     return text.append(printable(_detail(event)))
 
