@@ -21,7 +21,16 @@ LONG: Final = 60.0
 """Seconds for a whole run, start of the interpreter included; never reached by one that works."""
 
 _OURS: Final = frozenset(
-    {"ALLENHARK_API_KEY", "ALLENHARK_WS_URL", "FORCE_COLOR", "NO_COLOR", "SSL_CERT_FILE", "COLUMNS", "TERM"}
+    {
+        "ALLENHARK_API_KEY",
+        "ALLENHARK_WS_URL",
+        "FORCE_COLOR",
+        "NO_COLOR",
+        "SSL_CERT_FILE",
+        "COLUMNS",
+        "TERM",
+        "PYTHONUNBUFFERED",
+    }
 )
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
 

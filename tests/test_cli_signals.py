@@ -15,6 +15,7 @@ import pytest
 for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
     pytest.importorskip(needed, reason="needs the extra cli")
 
+from allenhark_ws import Client
 from allenhark_ws.cli import main
 from allenhark_ws.cli._signals import listening, raising
 from allenhark_ws.testing import FaultProxy, Simulator
@@ -141,8 +142,11 @@ def test_the_second_signal_does_not_wait_for_the_first() -> None:
             os.kill(os.getpid(), signal.SIGINT)
         except KeyboardInterrupt:
             print("busy", flush=True)
-            os.kill(os.getpid(), signal.SIGTERM)
-            threading.Event().wait()
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait()
+            except BaseException:
+                print("disturbed", flush=True)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=False)
@@ -171,8 +175,11 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     with running:
+        url = running.line().strip()
         running.await_talk("Ctrl-C ends it")
         running.interrupt()
+        with Client("test-key", url=url):
+            running.await_talk("1 connected")
         running.process.terminate()
         assert running.end()[0] == 143
 
@@ -201,3 +208,25 @@ def test_raising_leaves_listening_as_it_was() -> None:
         with raising():
             assert signal.getsignal(signal.SIGINT) != outside
         assert signal.getsignal(signal.SIGINT) is outside
+
+
+def test_what_nobody_reads_is_not_waited_for() -> None:
+    """Ctrl-C while a pipe is full: what Python would still write at its exit is dropped, or it would hang."""
+    script = """
+    import os, sys
+    from allenhark_ws.cli._exit import exit_code
+    def command():
+        os.set_blocking(1, False)
+        try:
+            while True:
+                os.write(1, bytes(1))
+        except BlockingIOError:
+            os.set_blocking(1, True)
+        sys.stdout.write("rest")
+        raise KeyboardInterrupt
+    sys.exit(exit_code(command))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        assert process.wait(LONG) == 130
+        assert process.communicate()[1] == b""

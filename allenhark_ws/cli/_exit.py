@@ -10,7 +10,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TextIO
 
 from allenhark_ws import (
     AllenHarkError,
@@ -88,24 +88,34 @@ def _tell(text: str, code: int) -> int:
 
 
 def _mute_output() -> None:
-    """The reader is gone: keep the interpreter from complaining when it flushes at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # no file of the system's
-            if stream is sys.stdout or not _is_writable(stream.fileno()):
-                os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-
-
-def _is_writable(descriptor: int) -> bool:
+    """Nobody reads: keep the interpreter from complaining, or waiting, when it flushes at exit."""
+    _mute(sys.stdout)
     try:
-        return bool(select.select([], [descriptor], [], 0.0)[1])
-    except OSError:  # Windows selects on sockets alone
+        if _is_writable(sys.stderr):
+            sys.stderr.flush()
+            return
+    except OSError:  # it was the talk that nobody reads
+        pass
+    _mute(sys.stderr)
+
+
+def _mute(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):  # no file of the system's
+        descriptor = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def _is_writable(stream: TextIO) -> bool:
+    """Whether a write would not have to wait; also where that cannot be asked, as of a pipe on Windows."""
+    try:
+        return bool(select.select([], [stream.fileno()], [], 0.0)[1])
+    except (OSError, ValueError):
         return True
 
 
 def _let_go_of_a_stuck_pipe() -> None:
     """Nobody may have to wait for a reader that does not read, least of all who pressed Ctrl-C."""
-    with contextlib.suppress(OSError, ValueError):
-        if not _is_writable(sys.stdout.fileno()):
-            _mute_output()
+    if not _is_writable(sys.stdout):
+        _mute_output()

@@ -6,7 +6,7 @@ Neighbours: `_tail` prints the batches; `_render` puts lifecycle events into wor
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,9 +84,10 @@ class Live:
         notices: told of everything but data.
         seconds: how long; None: until somebody leaves the ``with``.
         patience: seconds for the first connection, retries included.
+        clock: monotonic seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a command's options, and the clock
         self,
         client: Client,
         channels: tuple[Channel, ...],
@@ -94,12 +95,14 @@ class Live:
         *,
         seconds: float | None,
         patience: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         kinds = (*channels, LifecycleEvent, ServerError, InvalidMessage)
         self._client = client
         self._notices = notices
         self._stream = client.stream(*kinds, maxsize=_QUEUE, overflow="block")
-        self._began = now = time.monotonic()
+        self._clock = clock
+        self._began = now = clock()
         self._end = None if seconds is None else now + seconds
         patience = patience if seconds is None else min(patience, seconds)
         self._give_up: float | None = now + patience
@@ -114,6 +117,11 @@ class Live:
     ) -> None:
         self._client.close(*([] if kind is None or issubclass(kind, Exception) else [_INTERRUPTED]))
 
+    @property
+    def waiting(self) -> int:
+        """Events that are queued."""
+        return self._stream.qsize()
+
     def batches(self) -> Iterator[list[DataEvent]]:
         """The data events as they come, never an empty batch; what is queued when the time is over comes still.
 
@@ -122,8 +130,8 @@ class Live:
             AllenHarkError: the client ended with an error.
         """
         while True:
+            self._notices.tell_backlog(self.waiting)
             events = self._stream.get_batch(_BATCH, self._remaining())
-            self._notices.tell_backlog(self._stream.qsize())
             yield from self._sorted(events)
             if self._is_over():
                 break
@@ -133,7 +141,7 @@ class Live:
     def _remaining(self) -> float | None:
         """Seconds until something has to be decided."""
         times = [moment for moment in (self._end, self._give_up) if moment is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return max(0.0, min(times) - self._clock()) if times else None
 
     def _is_over(self) -> bool:
         """Whether the time is over.
@@ -141,7 +149,7 @@ class Live:
         Raises:
             ConnectionFailed: and there was no connection yet.
         """
-        now = time.monotonic()
+        now = self._clock()
         if self._give_up is not None and now >= self._give_up:
             reason = getattr(self._last_failure, "reason", "the first attempt was still under way")
             raise ConnectionFailed(f"not connected within {self._give_up - self._began:g} s: {reason}")

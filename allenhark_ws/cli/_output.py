@@ -17,9 +17,8 @@ from rich.text import Text
 
 __all__ = ["Pipe", "on_terminal", "paper", "say", "talk"]
 
-_CHUNK: Final = 8_000
-"""Characters of ASCII handed over at a time: less than Python's own buffer, which then finishes a line that Ctrl-C cut.
-"""
+_CHUNK: Final = 4_096
+"""Characters handed over at a time: what a pipe that has room takes as a whole, so that a signal cuts no line."""
 
 _PATIENCE: Final = 1.0
 """Seconds that nobody reads before the user is told."""
@@ -53,7 +52,7 @@ def say(text: str | Text, *, style: str | None = None) -> None:
 
 
 class Pipe:
-    """Stdout for a program: lines of ASCII, flushed; a reader that does not read is waited for, and told of.
+    """Stdout for a stream of lines, each flushed; a reader that does not read is waited for, and told of.
 
     Args:
         on_stuck: called when nobody has been reading for a second.
@@ -98,7 +97,7 @@ def _chunks(lines: Iterable[str]) -> Iterator[str]:
     chunk: list[str] = []
     size = 0
     for line in lines:
-        if chunk and size + len(line) >= _CHUNK:
+        if chunk and size + len(line) + 1 > _CHUNK:
             yield "".join(chunk)
             chunk, size = [], 0
         chunk.append(f"{line}\n")

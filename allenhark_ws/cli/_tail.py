@@ -6,7 +6,7 @@ runs the client, `_render` makes the lines, `_output` writes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from rich.console import Console
@@ -15,7 +15,8 @@ from allenhark_ws import Channel, Client, Event, Stats
 
 from ._live import Live, Notices
 from ._output import Pipe, on_terminal, paper, talk
-from ._render import Trend, as_json, as_text
+from ._render import Trend, as_text
+from ._render import as_json as to_json
 
 __all__ = ["run_tail"]
 
@@ -47,8 +48,8 @@ def run_tail(  # noqa: PLR0913 - an argument for each option
         The exit code.
     """
     console = talk(quiet=quiet)
-    as_json = not on_terminal() if as_json is None else as_json
-    printer = _Lines(console) if as_json else _Screen()
+    for_programs = not on_terminal() if as_json is None else as_json
+    printer = _Printer(to_json if for_programs else _ForPeople(), console)
     shown = 0
     live = Live(client, channels, Notices(console, lifecycle=lifecycle), seconds=seconds, patience=patience)
     with live:
@@ -64,35 +65,42 @@ def run_tail(  # noqa: PLR0913 - an argument for each option
     return 0
 
 
-class _Screen:
-    """Lines for a person."""
+class _Printer:
+    """Writes a line for each event.
 
-    def __init__(self) -> None:
-        self._console = paper()
-        self._trend = Trend()
+    Args:
+        line: makes it.
+        console: told when nobody reads.
+    """
 
-    def show(self, events: Iterable[Event]) -> None:
-        """Print a line for each."""
-        for event in events:
-            self._console.print(as_text(event, self._trend.of(event)))
-
-
-class _Lines:
-    """JSON for a program."""
-
-    def __init__(self, console: Console) -> None:
+    def __init__(self, line: Callable[[Event], str], console: Console) -> None:
+        self._line = line
         self._console = console
         self._pipe = Pipe(self._stuck, self._flowing)
 
     def show(self, events: Iterable[Event]) -> None:
-        """Write a line for each."""
-        self._pipe.write(map(as_json, events))
+        """Write the lines, however long it takes."""
+        self._pipe.write(map(self._line, events))
 
     def _stuck(self) -> None:
         self._console.print(_STUCK, style="yellow")
 
     def _flowing(self) -> None:
         self._console.print("stdout is being read again", style="green")
+
+
+class _ForPeople:
+    """Makes lines as a terminal shows them."""
+
+    def __init__(self) -> None:
+        self._paper = paper()
+        self._trend = Trend()
+
+    def __call__(self, event: Event) -> str:
+        """One line."""
+        with self._paper.capture() as captured:
+            self._paper.print(as_text(event, self._trend.of(event)), end="")
+        return captured.get()
 
 
 _STUCK: Final = "nobody reads stdout: waiting; nothing is dropped, what comes later is late"

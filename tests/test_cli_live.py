@@ -1,0 +1,129 @@
+"""A client at work for a command: when it gives up, when it ends, and that a slow reader loses nothing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+
+for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
+    pytest.importorskip(needed, reason="needs the extra cli")
+
+from rich.console import Console
+
+from allenhark_ws import AuthenticationError, ConnectionFailed, Price, PriceUpdate
+from allenhark_ws.cli import _live
+from allenhark_ws.cli._live import Live, Notices
+from allenhark_ws.testing import Simulator
+
+from .peers import Clock
+from .scripted import client_of, price
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A server that says what the test has it say."""
+    with Simulator() as server:
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture
+def page() -> io.StringIO:
+    """Where the talk goes."""
+    return io.StringIO()
+
+
+def live(
+    simulator: Simulator, page: io.StringIO, clock: Clock, seconds: float | None = None, key: str = "test-key"
+) -> Live:
+    """Prices of one token, ten seconds for the first connection."""
+    notices = Notices(Console(file=page, soft_wrap=True), lifecycle=True)
+    return Live(client_of(simulator, key), (Price("m"),), notices, seconds=seconds, patience=10.0, clock=clock)
+
+
+def subscribed(simulator: Simulator) -> bool:
+    """Whether it listens."""
+    return Price("m") in simulator.subscriptions
+
+
+def prices(batch: list[object]) -> list[object]:
+    """What they tell."""
+    return [event.price for event in batch if isinstance(event, PriceUpdate)]
+
+
+def test_a_slow_reader_loses_nothing(simulator: Simulator, page: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue fills up and the server waits; everything comes, in order, and the backlog is told of."""
+    monkeypatch.setattr(_live, "_QUEUE", 20)
+    monkeypatch.setattr(_live, "_BATCH", 3)
+    with live(simulator, page, Clock()) as source:
+        simulator.wait_for(lambda: subscribed(simulator), 20)
+        for number in range(100):
+            simulator.publish(price("m", float(number)))
+        simulator.wait_for(lambda: source.waiting >= 20, 20)
+        seen: list[object] = []
+        for batch in source.batches():
+            assert 1 <= len(batch) <= 3
+            seen += prices([*batch])
+            if len(seen) == 100:
+                break
+    assert seen == [float(number) for number in range(100)]
+    assert "the server is held back; nothing is dropped" in page.getvalue()
+
+
+def test_the_first_connection_has_its_time(simulator: Simulator, page: io.StringIO) -> None:
+    """When that is over the last failure is the reason."""
+    clock = Clock()
+    simulator.refuse()
+    with live(simulator, page, clock) as source:
+        simulator.wait_for(lambda: source.waiting >= 1, 20)
+        clock.now += 10.0
+        with pytest.raises(ConnectionFailed, match="not connected within 10 s: ") as caught:
+            list(source.batches())
+    assert f"failed: {caught.value.reason.partition(': ')[2]}; connecting again" in page.getvalue()
+
+
+def test_the_time_for_the_first_connection_is_no_longer_than_the_whole(simulator: Simulator, page: io.StringIO) -> None:
+    """Whoever asked for two seconds does not wait for ten."""
+    clock = Clock()
+    simulator.refuse()
+    with live(simulator, page, clock, seconds=2.0) as source:
+        clock.now += 2.0
+        with pytest.raises(ConnectionFailed, match="within 2 s"):
+            list(source.batches())
+
+
+def test_once_connected_it_never_gives_up(simulator: Simulator, page: io.StringIO) -> None:
+    """The time for the first connection does not count for the next ones."""
+    clock = Clock()
+    with live(simulator, page, clock) as source:
+        simulator.wait_for(lambda: subscribed(simulator), 20)
+        simulator.publish(price("m", 1.0))
+        batches = source.batches()
+        assert prices([*next(batches)]) == [1.0]
+        clock.now += 1000.0
+        simulator.publish(price("m", 2.0))
+        assert prices([*next(batches)]) == [2.0]
+
+
+def test_what_came_in_time_is_given_out(
+    simulator: Simulator, page: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the time is over, what is queued comes still; then it ends."""
+    monkeypatch.setattr(_live, "_BATCH", 2)
+    clock = Clock()
+    with live(simulator, page, clock, seconds=100.0) as source:
+        simulator.wait_for(lambda: subscribed(simulator), 20)
+        for number in range(9):
+            simulator.publish(price("m", float(number)))
+        simulator.wait_for(lambda: source.waiting == 10, 20)
+        clock.now += 100.0
+        seen = [value for batch in source.batches() for value in prices([*batch])]
+    assert seen == [float(number) for number in range(9)]
+
+
+def test_a_terminal_error_is_raised(simulator: Simulator, page: io.StringIO) -> None:
+    """A wrong key ends it at once."""
+    with live(simulator, page, Clock(), key="wrong") as source, pytest.raises(AuthenticationError):
+        list(source.batches())
