@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .channels import Bot, Channel, Price, Transactions
     from .client import Client, Subscription
     from .config import Backoff
+    from .dataframe import to_dataframe
     from .errors import (
         AllenHarkError,
         AuthenticationError,
@@ -111,6 +112,7 @@ __all__ = [
     "Transactions",
     "UnknownMessage",
     "replay",
+    "to_dataframe",
 ]
 
 # What follows is the same for Python as the imports above are for a type checker, a module at a time: a program that
@@ -121,6 +123,7 @@ _NAMES = {
     "channels": ("Bot", "Channel", "Price", "Transactions"),
     "client": ("Client", "Subscription"),
     "config": ("Backoff",),
+    "dataframe": ("to_dataframe",),
     "errors": (
         "AllenHarkError",
         "AuthenticationError",

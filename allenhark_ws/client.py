@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import random
+import sys
 import time
 import warnings
 import weakref
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from .notebook import Watch
     from .recording import Recorder
 
 __all__ = ["Client", "Subscription"]
@@ -122,6 +124,11 @@ class Subscription:
 
     def __repr__(self) -> str:
         return f"<Subscription {', '.join(map(repr, self.channels))}>"
+
+    def _repr_html_(self) -> str:
+        from ._html import subscription_html  # noqa: PLC0415 - loaded when a notebook asks
+
+        return subscription_html(self)
 
 
 class Client:
@@ -228,6 +235,10 @@ class Client:
         self._streams = itertools.count(1)
         self._finalizer = weakref.finalize(self, _abandoned, loop, f"Client for {self._where()}")
         self._finalizer.atexit = False
+        if "IPython" in sys.modules:
+            from .notebook import mind_cells  # noqa: PLC0415 - for a program that runs in IPython
+
+            mind_cells(Client)
 
     def _where(self) -> str:
         """The endpoint without its query, which could hold anything."""
@@ -485,7 +496,7 @@ class Client:
         self._check_open()
         holder = object()
         # Made first: should anything stop this half-way, collecting it lets go of the rest.
-        stream: Stream[Any] = Stream(self, events, holder, self._loop.release_orphan)
+        stream: Stream[Any] = Stream(self, events, holder, self._loop.release_orphan, chosen)
         self._router.add_queue(holder, chosen, events)
         self._router.hold(holder, named)
         return stream
@@ -656,6 +667,27 @@ class Client:
             clock_offset=counters.clock_offset,
         )
 
+    def watch(self, refresh: float = 0.5) -> Watch:
+        """A live table in a Jupyter notebook: prices with their trend, and counters; it does not block the kernel.
+
+        It is shown at once, under the cell, and goes on until its `stop()`, until the client is closed or collected, or
+        until this client is watched anew.
+
+        Args:
+            refresh: seconds between two updates.
+
+        Raises:
+            ImportError: IPython is missing; the text says what to install.
+            RuntimeError: there is no notebook to show it in.
+            ValueError: `refresh` is below 0.05.
+            ClientClosed, or the terminal error: the client has ended.
+        """
+        from .notebook import watch  # noqa: PLC0415 - IPython is an extra
+
+        seconds = _seconds(refresh, "watch(refresh=…)")
+        self._check_open()
+        return watch(self, seconds)
+
     # --- Guards
 
     def _check_process(self) -> None:
@@ -679,3 +711,8 @@ class Client:
         if "_loop" not in self.__dict__:  # shown by a debugger or a traceback, for its arguments were refused
             return "<Client, not made>"
         return f"<Client {self._where()} {self.state.name}, {len(self.subscriptions)} channels>"
+
+    def _repr_html_(self) -> str:
+        from ._html import client_html  # noqa: PLC0415 - loaded when a notebook asks
+
+        return client_html(self, self._where())

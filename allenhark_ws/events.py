@@ -61,6 +61,11 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Event:
     """Base of all events; a callback or stream on it gets everything."""
 
+    def _repr_html_(self) -> str:
+        from ._html import value_html  # noqa: PLC0415 - loaded when a notebook asks
+
+        return value_html(self)
+
 
 @frozen(weakref_slot=False)
 class _WireEvent(Event):
@@ -161,6 +166,11 @@ class TradeExecuted:
     def extra(self) -> Mapping[str, Any]:
         """The undeclared keys of the message's ``data``, as received; a copy, since consumers share the event."""
         return MappingProxyType(deepcopy(dict(self._undeclared))) if self._undeclared else _NOTHING
+
+    def _repr_html_(self) -> str:
+        from ._html import value_html  # noqa: PLC0415 - loaded when a notebook asks
+
+        return value_html(self)
 
 
 def _bot_data(value: Any) -> TradeExecuted | Mapping[str, Any]:

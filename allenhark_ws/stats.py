@@ -56,3 +56,8 @@ class Stats:
     rtt_min: float | None
     rtt_avg: float | None
     clock_offset: float | None
+
+    def _repr_html_(self) -> str:
+        from ._html import value_html  # noqa: PLC0415 - loaded when a notebook asks
+
+        return value_html(self)

@@ -14,10 +14,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ._queue import Drained, EventQueue, TimedOut
+from ._routes import Kind
 from .errors import AllenHarkError, ClientClosed, StreamClosed
 from .events import Event
 
 if TYPE_CHECKING:
+    import pandas as pd
     from typing_extensions import Self
 
     from .client import Client
@@ -38,8 +40,15 @@ class Stream(Generic[E]):
     """
 
     def __init__(
-        self, client: Client, events: EventQueue, holder: Hashable, orphan: Callable[[Hashable], None]
+        self,
+        client: Client,
+        events: EventQueue,
+        holder: Hashable,
+        orphan: Callable[[Hashable], None],
+        kinds: tuple[Kind, ...] = (),
     ) -> None:
+        self.kinds = kinds
+        """The channels and event classes it takes."""
         self._client = client
         self._events = events
         self._holder = holder
@@ -143,6 +152,24 @@ class Stream(Generic[E]):
                 return
             yield event
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """Remove what is queued now, and return it as a table; see `allenhark_ws.to_dataframe`.
+
+        With ``Client(decimal=True)`` prices, volumes and profits are columns of `Decimal`, whatever is queued.
+
+        Raises:
+            ImportError: pandas is missing; the text says what to install, and nothing was taken.
+            AllenHarkError: nothing is queued, and the client failed (its terminal error), or this stream did.
+        """
+        from .dataframe import to_dataframe  # noqa: PLC0415 - pandas is an extra, and heavy
+
+        return to_dataframe(self._take_queued(), decimal=self._client._settings.decimal)
+
+    def _take_queued(self) -> Iterator[E]:
+        """What is queued when the first is asked for; what comes meanwhile stays."""
+        with contextlib.suppress(StreamClosed):
+            yield from self.get_batch(max(1, self.qsize()), timeout=0)
+
     def qsize(self) -> int:
         """How many events are queued."""
         return len(self._events)
@@ -150,6 +177,11 @@ class Stream(Generic[E]):
     def empty(self) -> bool:
         """Whether none is."""
         return not len(self._events)
+
+    @property
+    def client(self) -> Client:
+        """The client whose events these are."""
+        return self._client
 
     @property
     def name(self) -> str:
@@ -194,3 +226,8 @@ class Stream(Generic[E]):
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.qsize()} of {self._events.maxsize} queued, {self.dropped} dropped>"
+
+    def _repr_html_(self) -> str:
+        from ._html import stream_html  # noqa: PLC0415 - loaded when a notebook asks
+
+        return stream_html(self, self._events.maxsize, self._events.overflow)

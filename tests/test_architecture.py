@@ -27,10 +27,11 @@ PUBLIC: Final = "__init__"
 """The package itself, as a module of the table."""
 
 ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
-    (frozenset({"testing", "cli", "__main__", "notebook", "pytest_plugin", "metrics"}),),
+    (frozenset({"testing", "cli", "__main__", "pytest_plugin", "metrics"}),),
     (frozenset({PUBLIC}),),
     (frozenset({"_replay"}),),
     (frozenset({"client"}),),
+    (frozenset({"notebook"}),),
     (frozenset({"streams", "_dispatch", "_loop", "_outlet", "_ports"}), frozenset({"recording"})),
     (
         frozenset({"_session", "_link", "_verdict"}),
@@ -44,9 +45,10 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
         frozenset({"_counters"}),
         frozenset({"_queue"}),
         frozenset({"_redact"}),
+        frozenset({"dataframe"}),
     ),
     (frozenset({"config", "events", "errors", "channels", "stats", "state"}),),
-    (frozenset({"_frozen"}), frozenset({"_json"}), frozenset({"_process"})),
+    (frozenset({"_frozen"}), frozenset({"_html"}), frozenset({"_json"}), frozenset({"_process"})),
 )
 """Top-level modules and subpackages, the highest row first.
 
@@ -86,7 +88,7 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "cryptography": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "IPython": frozenset({"notebook"}),
-    "pandas": frozenset({"notebook"}),
+    "pandas": frozenset({"dataframe"}),
     "pyarrow": frozenset({"recording"}),
 }
 """Foreign modules with a price or a danger, and the only modules that may import them."""
