@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from enum import Enum
 from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -94,6 +95,8 @@ def _plain(value: object) -> str:
         return "—"
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="milliseconds")
+    if isinstance(value, Enum):
+        return value.name
     if isinstance(value, bool) or not isinstance(value, int):
         return getattr(value, "__qualname__", None) or str(value)
     return f"{value:,}" if abs(value) < 10**18 else str(value)[:_LONGEST]

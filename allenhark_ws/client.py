@@ -712,7 +712,7 @@ class Client:
             return "<Client, not made>"
         return f"<Client {self._where()} {self.state.name}, {len(self.subscriptions)} channels>"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         from ._html import client_html  # noqa: PLC0415 - loaded when a notebook asks
 
-        return client_html(self, self._where())
+        return client_html(self, self._where()) if "_loop" in self.__dict__ else None

@@ -153,7 +153,7 @@ class LiveTable:
         cells = (
             f'<td style="{_CELL}right"><b>{_number(trend.last.price)}</b></td>',
             f'<td style="{_CELL}right;color:{colour};white-space:nowrap">{change}</td>',
-            f'<td style="{_CELL}left">{sparkline(trend.seen, _REMEMBERED, colour)}</td>',
+            f'<td style="{_CELL}left">{sparkline(trend.seen, colour)}</td>',
             f'<td style="{_CELL}right">{_number(trend.last.volume)}</td>',
         )
         return f'<tr style="{_LINE}">{name}{"".join(cells)}</tr>'
