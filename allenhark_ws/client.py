@@ -235,7 +235,7 @@ class Client:
         self._streams = itertools.count(1)
         self._finalizer = weakref.finalize(self, _abandoned, loop, f"Client for {self._where()}")
         self._finalizer.atexit = False
-        if "IPython" in sys.modules:
+        if sys.modules.get("IPython") is not None:
             from .notebook import mind_cells  # noqa: PLC0415 - for a program that runs in IPython
 
             mind_cells(Client)

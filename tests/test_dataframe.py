@@ -140,7 +140,7 @@ def test_times() -> None:
     """Every moment Python knows, in whatever zone; without one it is UTC, as on the wire."""
     east = timezone(timedelta(hours=9))
     moments = [datetime.min, datetime.max, WHEN, WHEN.astimezone(east), WHEN.replace(tzinfo=None)]  # noqa: DTZ901
-    index = to_dataframe([PriceUpdate("m", 1.0, 1.0, moment) for moment in moments]).index
+    index: Any = to_dataframe([PriceUpdate("m", 1.0, 1.0, moment) for moment in moments]).index
     assert [*index.year] == [1, 9999, 2024, 2024, 2024]
     assert [*index.hour[2:]] == [10, 10, 10]
     assert [*index.microsecond[1:]] == [999999, 123456, 123456, 123456]

@@ -34,7 +34,7 @@ def mind_cells(client: type[Client]) -> None:
     Args:
         client: the class of clients.
     """
-    from IPython.core.getipython import get_ipython  # noqa: PLC0415 - loaded already, or nobody would ask
+    from IPython import get_ipython  # noqa: PLC0415 - loaded already, or nobody would ask
 
     shell = get_ipython()
     if shell is None:

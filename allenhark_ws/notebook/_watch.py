@@ -68,7 +68,7 @@ def _notebook() -> InteractiveShell:
         RuntimeError: this is no notebook: a script, or IPython in a terminal, which shows text once and for all.
     """
     try:
-        from IPython.core.getipython import get_ipython  # noqa: PLC0415 - an extra
+        from IPython import get_ipython  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise ImportError('watch() needs IPython: pip install "allenhark-ws[notebook]"', name="IPython") from None
     shell: InteractiveShell | None = get_ipython()

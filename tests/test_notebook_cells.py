@@ -1,0 +1,215 @@
+"""Cells that are run again: what their variables held before is closed, though IPython's `Out` still holds it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("websockets", reason="needs the extra testing")
+pytest.importorskip("IPython", reason="needs the extra notebook")
+
+from allenhark_ws.testing import Simulator
+
+from .cells import cells
+from .scripted import PATIENCE
+
+Play = Callable[[str], list[str]]
+
+MAKE = """
+make = "client = Client('test-key', url=url).connect()"
+def states(*clients):
+    say(*(client.state.name for client in clients))
+"""
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    """A simulator of its own for each test."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def play(sim: Simulator, tmp_path: Path) -> Play:
+    """Run a script in a shell to its end; the lines it says."""
+
+    def run(text: str) -> list[str]:
+        with cells(sim.url, tmp_path, MAKE, text) as script:
+            code, out, err = script.end()
+        assert (code, err) == (0, "")
+        return out.splitlines()
+
+    return run
+
+
+def test_the_cell_run_again(sim: Simulator, tmp_path: Path) -> None:
+    """One connection is left, every time, though each client was displayed and is in `Out` for ever."""
+    text = """
+    seen = []
+    for _ in range(3):
+        cell(make + "\\nclient")
+        seen.append(ns("client"))
+        states(*seen)
+        sys.stdin.readline()
+    say(len([value for value in ns("Out").values() if isinstance(value, Client)]))
+    """
+    with cells(sim.url, tmp_path, MAKE, text) as script:
+        for number in range(3):
+            assert script.line() == " ".join(["CLOSED"] * number + ["READY"])
+            sim.wait_for(lambda: sim.connections == 1)
+            script.tell()
+        assert script.end() == (0, "3", "")
+
+
+def test_without_displaying_it_is_collected(play: Play) -> None:
+    """As in plain Python, before the hook could look: nothing of ours keeps a client."""
+    said = play("""
+    import warnings, weakref
+    warnings.simplefilter("ignore", ResourceWarning)
+    cell(make)
+    before = weakref.ref(ns("client"))
+    cell(make)
+    say(before())
+    """)
+    assert said == ["None"]
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        "old = client",
+        "_old = client",
+        "olds = [client]",
+        "olds = {'a': client}",
+        "olds = (1, client)",
+        "olds = {client}",
+    ],
+)
+def test_what_is_kept_elsewhere_stays(play: Play, keep: str) -> None:
+    """Under another name, or in a list, tuple, set or dictionary, it is not touched."""
+    said = play(f"""
+    cell(make + "\\nclient")
+    first = ns("client")
+    cell("{keep}")
+    cell(make)
+    states(first, ns("client"))
+    """)
+    assert said == ["READY READY"]
+
+
+def test_other_values_close_nothing(play: Play) -> None:
+    """A variable that is deleted, or holds something else now, is Python's affair; one that fails keeps what it had."""
+    said = play("""
+    cell(make + "\\nclient")
+    first = ns("client")
+    failed = shell.run_cell("client = Client('test-key', url='nonsense')", silent=False)
+    states(first)
+    cell("client = 5")
+    states(first)
+    cell("client = _1")
+    cell("del client")
+    states(first)
+    """)
+    assert [line for line in said if line in ("READY", "CLOSED")] == ["READY"] * 3
+
+
+def test_a_traceback_keeps_no_connection(play: Play) -> None:
+    """A loop that failed holds its client in the last traceback, which IPython keeps."""
+    said = play("""
+    cell(make)
+    first = ns("client")
+    shell.run_cell("def loop(client):\\n    1 / 0\\nloop(client)")
+    say(sys.last_value.__class__.__name__)
+    cell(make)
+    states(first, ns("client"))
+    """)
+    assert said[-2:] == ["ZeroDivisionError", "CLOSED READY"]
+
+
+def test_a_stream_made_again(play: Play) -> None:
+    """The one before is closed and its channels with it; the client stays."""
+    said = play("""
+    cell(make)
+    for mint in "ab":
+        cell(f"prices = client.stream(Price('{mint}'))\\nprices")
+    say(ns("client").state.name, *ns("client").subscriptions)
+    """)
+    assert said == ["READY Price(mint='b')"]
+
+
+def test_a_stream_made_again_with_its_client(play: Play) -> None:
+    """A client that has no variable of its own ends with the last stream that has one."""
+    said = play("""
+    cell(make.replace("client", "a") + ".stream()\\na")
+    first = ns("a").client
+    cell("b = a.client.stream()\\nb")
+    cell(make.replace("client", "a") + ".stream()\\na")
+    states(first, ns("a").client)
+    cell("b = a.client.stream()\\nb")
+    states(first, ns("a").client)
+    """)
+    assert said == ["READY READY", "CLOSED READY"]
+
+
+def test_it_is_told_in_the_log(play: Play) -> None:
+    """Which variable's, and what."""
+    said = play("""
+    import logging
+    logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+    cell(make + "\\nclient")
+    cell(make)
+    """)
+    (line,) = (line for line in said if "variable" in line)
+    assert line.startswith("<Client ws://127.0.0.1:")
+    assert line.endswith("closed, since the variable client holds another now")
+
+
+def test_the_hook(play: Play) -> None:
+    """One for a shell, however many clients there are; none where IPython is imported but does not run."""
+    said = play("""
+    for _ in range(3):
+        cell(make + "\\nclient")
+    say(len([f for f in shell.events.callbacks["post_run_cell"] if "CellMinder" in repr(f)]))
+    """)
+    assert said == ["1"]
+    code = "import IPython; from allenhark_ws import Client; Client('k'); print(IPython.get_ipython())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("None", "")
+
+
+def test_in_a_terminal(sim: Simulator, tmp_path: Path) -> None:
+    """The program ipython itself: one connection after the cell was run again, and a quiet end without a close."""
+    lines = [
+        "from allenhark_ws import Client",
+        f"client = Client('test-key', url={sim.url!r}).connect(); client",
+        "client",
+        f"client = Client('test-key', url={sim.url!r}).connect(); client",
+        "print('states:', _2.state.name, client.state.name)",
+        "exit",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "IPython",
+        "--simple-prompt",
+        "--no-banner",
+        "--no-confirm-exit",
+        "--colors=NoColor",
+    ]
+    done = subprocess.run(
+        command,
+        input="\n".join([*lines, ""]),
+        env={**os.environ, "IPYTHONDIR": str(tmp_path), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+        check=False,
+    )
+    assert "states: CLOSED READY" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    sim.wait_for(lambda: sim.connections == 0)
