@@ -72,9 +72,9 @@ def test_without_displaying_it_is_collected(play: Play) -> None:
     import warnings, weakref
     warnings.simplefilter("ignore", ResourceWarning)
     cell(make)
-    before = weakref.ref(ns("client"))
-    cell(make)
-    say(before())
+    shell.user_ns["before"] = weakref.ref(ns("client"))
+    cell("client = None; left = before()")
+    say(ns("left"))
     """)
     assert said == ["None"]
 

@@ -163,7 +163,9 @@ def test_hostile_texts_stay_texts() -> None:
 def test_absurd_prices(prices: tuple[float, ...]) -> None:
     """A server may say any number: there is a table all the same, its trend within its frame."""
     html = looked(*prices).as_html()
-    assert "So11…1112" in Page(html).text
+    shown = Page(html).text
+    assert "So11…1112" in shown
+    assert not re.search(r"(inf|nan)%", shown)
     assert all(0 <= x <= 120 and 0 <= y <= 22 for x, y in points(html))
 
 

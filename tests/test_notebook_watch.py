@@ -143,8 +143,12 @@ def test_the_cell_run_again(play: Play) -> None:
     for thread in tables()[:-1]:
         thread.join(20)
     say(len(tables()), len({identity for identity, _, _ in shown}))
+    told = lambda: len(ns("client")._router.callbacks_for(Closed(None)))
+    say(told())
+    cell("client.watch(60).stop()")
+    say(told())
     """)
-    assert said == ["1 3"]
+    assert said == ["1 3", "1", "0"]
 
 
 def test_a_client_made_again(play: Play) -> None:

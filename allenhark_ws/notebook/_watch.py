@@ -49,6 +49,7 @@ def watch(client: Client, refresh: float) -> Watch:
     before = _tables.get(client)
     if before is not None:
         before.end("stopped: there is a newer table of this client")
+        before.let_go(client)
     updates = _Updates(weakref.ref(client), refresh)
     # Told by the client's end in either way; the callback and the reference hold nothing of the client's.
     client.on(Closed, updates.client_closed)
@@ -122,6 +123,12 @@ class _Updates:
     def client_gone(self) -> None:
         """The client was collected."""
         self.end("stopped: nobody holds the client any more")
+
+    def let_go(self, client: Client) -> None:
+        """Be told of the client's end no more; otherwise it would hold every table it ever had."""
+        client.off(self.client_closed)
+        if self.gone is not None:
+            self.gone.detach()
 
     # --- Showing
 
@@ -204,7 +211,7 @@ class Watch:
     def stop(self) -> None:
         """Show the table once more, and then leave it as it is; idempotent, from any thread."""
         self._updates.end("stopped")
-        self.client.off(self._updates.client_closed)
+        self._updates.let_go(self.client)
         self._updates.join(_AT_EXIT)
 
     def _ipython_display_(self) -> None:
