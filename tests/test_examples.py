@@ -5,12 +5,14 @@ Those that end by themselves are run to their end, all are ended by Ctrl-C or SI
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,9 +20,11 @@ import pytest
 
 pytest.importorskip("websockets", reason="needs the extra testing")
 
+from allenhark_ws import recording
 from allenhark_ws.testing import Simulator
 
 from .processes import Script, posix
+from .scripted import PATIENCE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -130,7 +134,7 @@ def test_price_alert() -> None:
         publish(simulator, 100.0, 109.0, 111.0, 120.0, 90.0)
         first = example.lines(2)
         simulator.reset()
-        simulator.wait_for(lambda: len(simulator.history) == 2 and simulator.subscriptions)
+        simulator.wait_for(partial(connected_again, simulator))
         publish(simulator, 45.0)
         moves = [line.split("  ")[1:] for line in [*first, example.line()]]
         assert example.stop(signal.SIGINT) == (0, "", "")
@@ -182,6 +186,63 @@ def test_prometheus_exporter(market: Simulator) -> None:
     counts = [s.value for s in families["allenhark_ws_latency_seconds"].samples if s.name.endswith("_count")]
     assert counts >= [5]
     assert (code, told) == (0, "")
+
+
+@posix
+@both_signals
+def test_recording_daemon(tmp_path: Path, number: signal.Signals) -> None:
+    """It records, over a loss too, tells what is missing, and goes on with its file when it is started again."""
+    path = tmp_path / "market.jsonl"
+    for first in (1.0, 2.0):
+        with Simulator() as simulator, Running(simulator, "recording_daemon.py", str(path), "--price", "M") as example:
+            publish(simulator, first, first + 0.25)
+            await_price(simulator, path, first + 0.25)
+            simulator.reset()
+            simulator.wait_for(partial(connected_again, simulator))
+            publish(simulator, first + 0.5)
+            await_price(simulator, path, first + 0.5)
+            code, said, told = example.stop(number)
+        lines = told.splitlines()
+        assert (code, said, len(lines)) == (0, "", 4)
+        assert lines[0].endswith(f"INFO recording to {path}")
+        assert "WARNING connection lost: the connection broke" in lines[1]
+        assert re.search(r"WARNING \d+\.\d s are missing$", lines[2])
+        assert re.search(r"INFO \d+ frames written, 0 lost$", lines[3])
+    messages = [json.loads(entry.raw) for entry in recording.read(path)]
+    assert [m["price"] for m in messages if m["type"] == "price_update"] == [1.0, 1.25, 1.5, 2.0, 2.25, 2.5]
+
+
+def connected_again(simulator: Simulator) -> bool:
+    """Whether the second connection has subscribed."""
+    return len(simulator.history) == 2 and bool(simulator.subscriptions)
+
+
+def await_price(simulator: Simulator, path: Path, price: float) -> None:
+    """Wait until it is in the file."""
+    simulator.wait_for(lambda: rf"\"price\":{price}" in path.read_text(encoding="utf-8"), timeout=PATIENCE)
+
+
+@posix
+def test_recording_daemon_rotates(market: Simulator, tmp_path: Path) -> None:
+    """Every file is whole, and together they hold everything in order."""
+    path = tmp_path / "market.jsonl.gz"
+    with Running(market, "recording_daemon.py", str(path), "--price", "M", "--rotate", "0.1") as example:
+        market.wait_for(lambda: len(recording.series(path)) >= 3, timeout=PATIENCE)
+        code, _, told = example.stop(signal.SIGTERM)
+    assert code == 0
+    times = [entry.at for file in recording.series(path) for entry in recording.read(file)]
+    assert times == sorted(times)
+    assert f"{len(times)} frames written, 0 lost" in told
+
+
+@posix
+def test_recording_daemon_on_a_full_disk(market: Simulator, tmp_path: Path) -> None:
+    """It ends by itself, with an exit code that a supervisor understands and a line that says why."""
+    limited = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh"]
+    arguments = [*limited, *command("recording_daemon.py", str(tmp_path / "market.jsonl"), "--price", "M")]
+    done = subprocess.run(arguments, env=environment(market), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr.splitlines()[-1]
 
 
 ENDLESS = {
@@ -254,4 +315,4 @@ def test_every_example_has_a_test() -> None:
     tested = {name.removeprefix("test_") + ".py" for name in globals() if name.startswith("test_")}
     examples = {path.name for path in EXAMPLES.glob("[!_]*.py")}
     assert examples <= tested
-    assert examples == ENDLESS.keys()
+    assert examples == ENDLESS.keys() | {"recording_daemon.py"}
