@@ -147,6 +147,16 @@ def test_lines_of_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.endswith("\nit fails at: tcp\n")
 
 
+def test_what_a_server_says_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences in its words are spelt out."""
+    with Simulator() as server:
+        server.reject_auth("no \x1b[2J key")
+        assert main(["doctor", "--url", server.url]) == 3
+    shown = capsys.readouterr().out
+    assert "no \\x1b[2J key" in shown
+    assert "\x1b" not in shown
+
+
 def test_the_log_level_is_put_back(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     """Watching leaves no trace in the process's logging."""
     with closed_port() as port:
