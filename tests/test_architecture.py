@@ -102,6 +102,9 @@ SANS_IO: Final = frozenset(
 )
 """Modules that get everything as arguments: bytes, the time, randomness."""
 
+SANS_IO_OF_RECORDING: Final = frozenset({"_format", "_gzip", "_table"})
+"""Likewise, of the subpackage `recording`."""
+
 OUTSIDE_WORLD: Final = frozenset(
     {
         *("socket", "ssl", "select", "selectors", "websocket", "http", "urllib.request", "os", "io", "pathlib"),
@@ -268,6 +271,13 @@ def _reaches_out(target: str) -> bool:
 def test_sans_io_module_imports_nothing_of_the_outside_world(module: str) -> None:
     """The rules work on arguments alone: no sockets, threads, clocks or dice, not even inside a function."""
     found = [found for found in all_imports() if found.module == module and not found.own]
+    assert not [str(one) for one in found if _reaches_out(one.target)]
+
+
+@pytest.mark.parametrize("name", sorted(SANS_IO_OF_RECORDING))
+def test_sans_io_module_of_recording_imports_nothing_of_the_outside_world(name: str) -> None:
+    """The format is bytes in and out; the files are opened elsewhere."""
+    found = [found for found in imports_of(PACKAGE / "recording" / f"{name}.py") if not found.own]
     assert not [str(one) for one in found if _reaches_out(one.target)]
 
 

@@ -671,6 +671,37 @@ sim.stop()
 
 
 @posix
+def test_a_fork_while_the_recorder_is_busy(tmp_path: Path) -> None:
+    """A thread that the child does not have holds the lock there for ever: nothing in the child waits for it."""
+    path = tmp_path / "day.jsonl"
+    text = f"""
+client = Client("k", url="ws://127.0.0.1:1/")
+recorder = client.record({str(path)!r})
+held, over = threading.Event(), threading.Event()
+def hold():
+    with recorder._changed:
+        held.set()
+        over.wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    recorder.stop()
+    recorder.finish()
+    closed = recorder._output._file is None
+    del recorder, client
+    gc.collect()
+    os._exit(7 if closed else 8)
+over.set()
+say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+client.close()
+"""
+    with Script("", text) as script:
+        assert script.end() == (0, "7", "")
+    assert frames(path) == []
+
+
+@posix
 @SUFFIXES
 def test_a_program_that_just_ends(tmp_path: Path, suffix: str) -> None:
     """Without `close`: what was received is written at exit."""

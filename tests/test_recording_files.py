@@ -253,6 +253,17 @@ def test_rotation_overwrites_nothing(tmp_path: Path) -> None:
     assert frames(tmp_path / "day_0002.jsonl") == numbers(2)
 
 
+def test_files_that_are_taken_away_meanwhile(tmp_path: Path) -> None:
+    """Their numbers do not come again: what is left stays in order."""
+    path = tmp_path / "day.jsonl"
+    files = Files(str(path), max_bytes=1)
+    files.write([line(1), line(2), line(3)])
+    (tmp_path / "day_0001.jsonl").unlink()
+    files.write([line(4)])
+    files.close()
+    assert frames(recording.series(path)) == numbers(1, 3, 4)
+
+
 def test_a_rotation_that_exists_is_refused_or_gone_on_with(tmp_path: Path) -> None:
     """Even when its first file is gone; appending goes on with the last, so that the order stays."""
     path = tmp_path / "day.jsonl"

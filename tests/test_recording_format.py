@@ -177,6 +177,12 @@ def test_a_member_torn_at_every_byte() -> None:
         assert (whole, damaged) == (len(first), 0)
 
 
+def test_a_member_torn_before_its_checksum() -> None:
+    """All it holds is there, however much that is and wherever taking it out bit by bit has come to."""
+    for size in (1_048_576, 1_048_600, 2_097_160):
+        assert unpacked(compress(b"a" * size)[:-8]) == (b"a" * size, 0, 0)
+
+
 @pytest.mark.parametrize("between", [b"", b"x" * 65_535, bytes(range(256)) * 600, MAGIC + b"no member" + MAGIC])
 def test_a_damaged_member_costs_no_other(between: bytes) -> None:
     """Reading goes on where the next begins, however far that is."""
