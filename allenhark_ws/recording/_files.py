@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from attrs import define, field
 
 from ._format import HEADER
-from ._gzip import compress
+from ._gzip import Packer
 from ._repair import repair
 
 __all__ = ["Files", "RawFile", "is_compressed", "series"]
@@ -35,13 +35,13 @@ class RawFile(Protocol):
 
     def truncate(self, size: int, /) -> int: ...
 
-    def tell(self) -> int: ...
+    def seek(self, offset: int, whence: int, /) -> int: ...
 
     def close(self) -> None: ...
 
 
 Opener = Callable[[str, str], RawFile]
-"""``opener(path, mode)``: mode ``"xb"`` for a file that must be new, ``"ab"`` for one to go on with."""
+"""``opener(path, mode)``: mode ``"xb"`` for a file that must be new, ``"r+b"`` for one to go on with."""
 
 
 def _open(path: str, mode: str) -> RawFile:
@@ -119,6 +119,7 @@ class Files:
     _number: int = field(default=0, init=False)
     _file: RawFile | None = field(default=None, init=False)
     _size: int = field(default=0, init=False)
+    _packer: Packer | None = field(default=None, init=False)
     _has_frames: bool = field(default=False, init=False)
     _since: float = field(default=0.0, init=False)
 
@@ -140,21 +141,26 @@ class Files:
 
     def _begin(self, number: int) -> None:
         """Begin a new file."""
-        self._number, self.path = number, numbered(self._first, number)
-        self._file = self._open_file(self.path, "xb")
-        self._size, self._has_frames, self._since = 0, False, self._clock()
+        self._take_over(number, "xb")
+        self._has_frames = False
         try:
-            self._put(self._packed(HEADER))
+            self._put(HEADER)
         except OSError:
             self.close()
             raise
 
     def _go_on(self, number: int) -> None:
         """Go on with a file; its age begins anew."""
+        path = numbered(self._first, number)
+        repair(path, compressed=is_compressed(path))
+        self._take_over(number, "r+b")
+
+    def _take_over(self, number: int, mode: str) -> None:
         self._number, self.path = number, numbered(self._first, number)
-        repair(self.path, compressed=is_compressed(self.path))
-        self._file = self._open_file(self.path, "ab")
-        self._size, self._has_frames, self._since = self._file.tell(), True, self._clock()
+        self._file = self._open_file(self.path, mode)
+        self._size = self._file.seek(0, os.SEEK_END)
+        self._packer = Packer() if is_compressed(self.path) else None
+        self._has_frames, self._since = True, self._clock()
 
     def write(self, lines: Sequence[bytes]) -> None:
         """Write lines, whatever it takes of files.
@@ -163,10 +169,12 @@ class Files:
             OSError: it did not work; the file ends with the last piece that was written whole.
         """
         for piece in self._pieces(lines):
-            data = self._packed(b"".join(piece))
-            if self._has_frames and self._is_full(len(data)):
+            data = b"".join(piece)
+            if self._has_frames and self._is_old():
                 self._rotate()
-            self._put(data)
+            if not self._put(data):
+                self._rotate()
+                self._put(data)
             self._has_frames = True
             self.lines += len(piece)
 
@@ -184,12 +192,7 @@ class Files:
         if piece:
             yield piece
 
-    def _packed(self, data: bytes) -> bytes:
-        return compress(data) if is_compressed(self.path) else data
-
-    def _is_full(self, more: int) -> bool:
-        if self._max_bytes is not None and self._size + more > self._max_bytes:
-            return True
+    def _is_old(self) -> bool:
         return self._interval is not None and self._clock() - self._since >= self._interval
 
     def _rotate(self) -> None:
@@ -202,22 +205,39 @@ class Files:
                 return
             number += 1
 
-    def _put(self, data: bytes) -> None:
-        """Write data whole, or not at all."""
-        if self._file is None:
+    def _put(self, data: bytes) -> bool:
+        """Write data whole or not at all; False when they belong into the next file."""
+        file = self._file
+        if file is None:
             raise OSError(errno.EBADF, "this recording has ended", self.path)
-        rest = memoryview(data)
+        found = file.seek(0, os.SEEK_END)
+        if found != self._size and self._packer is not None:  # somebody else writes here too: do not touch that
+            self._packer = Packer()
+        replaced = b"" if self._packer is None else self._packer.end
+        packed = data if self._packer is None else self._packer.pack(data)
+        begin = found - len(replaced)
+        if self._has_frames and self._max_bytes is not None and begin + len(packed) > self._max_bytes:
+            return False
         try:
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
+            _write(file, begin, packed)
         except OSError:
             with contextlib.suppress(OSError):
-                self._file.truncate(self._size)
+                file.truncate(begin)
+                _write(file, begin, replaced)
+            self._packer = self._packer and Packer()  # what it remembers is not in the file
             raise
-        self._size += len(data)
+        self._size = begin + len(packed)
+        return True
 
     def close(self) -> None:
         """Close the file; idempotent."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+def _write(file: RawFile, offset: int, data: bytes) -> None:
+    file.seek(offset, os.SEEK_SET)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
