@@ -853,6 +853,14 @@ def test_a_server_that_talks_on_without_a_pong_fails_the_attempt() -> None:
     assert isinstance(bench.session.last_failure, ConnectionFailed)
 
 
+def test_a_late_look_gives_the_first_pong_up_too() -> None:
+    """The time for what may lie unread can be long over when the loop comes to look."""
+    bench = in_state(EARLY)
+    for seconds, given_up in ((bench.due() or 0.0, False), (3600.0, True)):
+        bench.session.tick(bench.clock.advance(seconds), silent_at=-math.inf)
+        assert (Drop() in bench.session.take()) is given_up
+
+
 def test_any_frame_is_proof_of_life() -> None:
     """A frame without a pong suffices until the next ping."""
     bench = Bench().ready()
@@ -1437,6 +1445,17 @@ def test_large_errors_fill_no_memory() -> None:
     for error in (large, small):
         bench.hear(error)
     assert only(Flushed, bench.hear(Pong())).errors == (large,)
+
+
+def test_errors_fill_a_quarter_of_a_mebibyte() -> None:
+    """One that fills it to the last byte is kept, and with it nothing more; what has no frame takes no room."""
+    bench = Bench(ONE).ready()
+    bench.session.flush("request")
+    bench.tick()
+    half, byte = (ServerError(f"{size}", raw=b"x" * size) for size in (131_072, 1))
+    for error in (half, half, byte, NO_ROOM):
+        bench.hear(error)
+    assert only(Flushed, bench.hear(Pong())).errors == (half, half, NO_ROOM)
 
 
 def test_a_rejection_while_a_flush_waits() -> None:
