@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from allenhark_ws._codec import Codec, encode_auth, encode_ping, encode_subscribe, encode_unsubscribe, wire_type
 from allenhark_ws._frozen import FrozenMapping
-from allenhark_ws._lanes import Moments
+from allenhark_ws._lanes import Moments, Names
 from allenhark_ws._strict import Misfit, moment
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 from allenhark_ws.config import Secret
@@ -521,6 +521,31 @@ def test_timestamps_mean_the_same_to_msgspec(data: st.DataObject) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{%b"type":"price_update","mint":"M","price":1.5,"volume":7,"timestamp":"2024-01-15T10:30:00Z"}',
+        (
+            b'{%b"type":"bot_update","botId":"B","event":"trade_executed","data":'
+            b'{"signature":"S","profit":1,"timestamp":"2024-01-15T10:30:00Z"}}'
+        ),
+        (
+            b'{"type":"bot_update","botId":"B","event":"trade_executed","data":'
+            b'{%b"signature":"S","profit":1,"timestamp":"2024-01-15T10:30:00Z"}}'
+        ),
+        b'{%b"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":5}',
+    ],
+    ids=["price", "bot", "trade", "transaction"],
+)
+def test_keys_nobody_documented_may_come_first(raw: bytes, codec: str) -> None:
+    """They are kept, and what is no JSON makes no message of it."""
+    event: Any = CODECS[codec].decode(raw % b'"more":5,', NOW)
+    kept = event.data.extra if isinstance(event, BotUpdate) and not event.extra else event.extra
+    assert kept == {"more": 5}
+    assert isinstance(CODECS[codec].decode(raw % b'"more":"\xff",', NOW), InvalidMessage)
+
+
 def test_timestamps_are_remembered_up_to_a_length_and_a_number() -> None:
     """All that a server writes in earnest are read once; one too many, and it begins anew."""
     asked: list[str] = []
@@ -539,6 +564,19 @@ def test_timestamps_are_remembered_up_to_a_length_and_a_number() -> None:
     assert len(moments) == 1024
     assert moments["one more"] is NOW
     assert list(moments) == ["one more"]
+
+
+def test_texts_are_kept_up_to_a_length_and_a_number() -> None:
+    """Whatever the server sends to fill the memory; one too many, and it begins anew."""
+    names = Names()
+    for text in ("m", "m" * 64, "m" * 65):
+        assert names[text] is text
+    assert list(names) == ["m", "m" * 64]
+    for number in range(16_382):
+        assert names[f"hostile-{number}"]
+    assert len(names) == 16_384
+    assert names["one more"] == "one more"
+    assert list(names) == ["one more"]
 
 
 @pytest.mark.parametrize("codec", CODECS)
