@@ -737,6 +737,19 @@ def test_codecs_that_do_without_msgspec(options: dict[str, Any], monkeypatch: py
     assert "allenhark_ws._structs" not in sys.modules
 
 
+def test_an_engine_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the string came to be: it may have been read from a file."""
+    plain, stdlib, msgspec = (name.decode() for name in (b"plain", b"stdlib", b"msgspec"))
+    raw = b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":1}'
+    assert Codec(engine=plain).lane(raw, NOW, None) is None
+    monkeypatch.delitem(sys.modules, "allenhark_ws._structs", raising=False)
+    assert Codec(engine=stdlib).lane(raw, NOW, None) is not None
+    assert "allenhark_ws._structs" not in sys.modules
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    with pytest.raises(ImportError, match="msgspec"):
+        Codec(engine=msgspec)
+
+
 @pytest.mark.parametrize(
     "data",
     [
