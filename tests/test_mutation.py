@@ -96,10 +96,11 @@ def test_an_argument_needs_a_reason(tmp_path: Path) -> None:
 
 
 def test_the_list_and_the_table() -> None:
-    """Nothing is argued twice, and the tests that have to notice exist."""
+    """Nothing is argued twice, nor about a line that is not there any more; the tests that have to notice exist."""
     for name, subject in SUBJECTS.items():
         argued = [(one.where, one.line, one.becomes) for one in Argued.read(SURVIVORS, name)]
         assert len(argued) == len(set(argued))
+        assert {line for _, line, _ in argued} <= {line.strip() for line in subject.source.splitlines()}, name
         assert all(path.is_file() for path in (subject.path, *subject.tests))
     named = re.findall('^module = "(.+)"$', SURVIVORS.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(named) <= set(SUBJECTS)
@@ -154,15 +155,29 @@ def test_a_survivor_is_told(tmp_path: Path, jobs: str) -> None:
     assert tmp_path.joinpath("made_up.py").read_text(encoding="utf-8") == AT_LEAST
 
 
+ARGUED = '[[survivor]]\nmodule = "made_up"\nwhere = "at_least"\nline = "if value > low:"\n'
+ARGUED += 'becomes = ["if value >= low:"]\nreason = "equal values are equal"\n'
+ARGUED_TALLY = ["made_up", "8", "tried", "7", "killed", "1", "argued", "0", "survived"]
+
+
 def test_an_argued_survivor_is_not_told(tmp_path: Path) -> None:
-    """The exit code is 0; what is argued for without need is told."""
-    entry = '[[survivor]]\nmodule = "made_up"\nwhere = "at_least"\nline = "if value > low:"\n'
-    entry += 'becomes = ["if value >= low:", "if value < low:"]\nreason = "equal values are equal"\n'
-    code, told = run(tmp_path, AT_LEAST, AT_LEAST_TEST, survivors=entry)
-    unneeded, tally = told.splitlines()
-    assert unneeded.endswith("need not be argued: made_up at_least: if value > low: -> if value < low:")
-    assert tally.split()[:-2] == ["made_up", "8", "tried", "7", "killed", "1", "argued", "0", "survived"]
+    """The exit code is 0."""
+    code, told = run(tmp_path, AT_LEAST, AT_LEAST_TEST, survivors=ARGUED)
+    assert told.split()[:-2] == ARGUED_TALLY
     assert code == 0
+
+
+@pytest.mark.parametrize("becomes", ["if value < low:", "if value > lower:"])
+def test_what_is_argued_without_need_is_told(tmp_path: Path, becomes: str) -> None:
+    """A change that is noticed, or that nothing makes; the exit code is 1."""
+    survivors = ARGUED.replace('low:"]', f'low:", "{becomes}"]')
+    code, told = run(tmp_path, AT_LEAST, AT_LEAST_TEST, survivors=survivors)
+    unneeded, tally = told.splitlines()
+    assert unneeded.endswith(f"need not be argued: made_up at_least: if value > low: -> {becomes}")
+    assert tally.split()[:-2] == ARGUED_TALLY
+    assert code == 1
+    code, told = run(tmp_path, AT_LEAST, AT_LEAST_TEST, "--operators", "AddNot", survivors=survivors)
+    assert code == 0, "a part of the changes says nothing about the others"
 
 
 def test_a_test_that_does_not_end_has_noticed(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@
     python -m tests.mutation _frames --jobs 2           two trials at a time
     python -m tests.mutation _codec --operators 'Replace*Operator_*' AddNot
 
-Every change that no test noticed is printed, unless ``survivors.toml`` argues that none should.  The exit code is 1
-when there was one, 2 when a module's tests fail without any change.
+Every change that no test noticed is printed, unless ``survivors.toml`` argues that none should; and so is every
+argument about a change that was noticed, or is not made any more.  The exit code is 1 when there was either, 2 when a
+module's tests fail without any change.
 """
 
 # ruff: noqa: T201 - a command: it talks
@@ -67,6 +68,12 @@ class _Tally:
     killed: int = 0
     argued: int = 0
     survived: int = 0
+    unneeded: int = 0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether what survived and what is argued are the same."""
+        return not self.survived and not self.unneeded
 
     def count(self, outcome: Outcome, *, argued: bool) -> None:
         """Add one mutant."""
@@ -104,7 +111,7 @@ def main(
             print(error, file=sys.stderr)
             return 2
         print(tallies[-1], flush=True)
-    return int(any(tally.survived for tally in tallies))
+    return int(not all(tally.is_exact for tally in tallies))
 
 
 def _parse(arguments: Sequence[str], subjects: Mapping[str, Subject]) -> argparse.Namespace:
@@ -133,6 +140,7 @@ def _try_module(
         if verbose or (outcome.killer is None and not fitting):
             _tell(bench.subject, mutant, outcome)
     if patterns == ("*",):
+        tally.unneeded = len(unseen)
         _tell_unseen([one for one in argued if one in unseen])
     return tally
 
