@@ -91,7 +91,8 @@ def test_bare_install_needs_three_packages() -> None:
 def test_extras(installed: Distribution) -> None:
     """The extras that the documentation names, and the developers' two."""
     extras = installed.metadata.get_all("Provides-Extra")
-    assert sorted(extras or []) == ["bench", "cli", "dev", "metrics", "notebook", "socks", "speed", "testing"]
+    known = ["bench", "cli", "dev", "metrics", "notebook", "parquet", "socks", "speed", "testing"]
+    assert sorted(extras or []) == known
 
 
 def test_command_is_installed(installed: Distribution) -> None:
