@@ -127,6 +127,11 @@ class Recorder:
         """How many frames are missing in the recording, since the disk was too slow or failed."""
         return self._refused + (0 if self._error is None else self._taken - self._output.lines)
 
+    @property
+    def error(self) -> Exception | None:
+        """What ended the recording before its time, or None; `stop()` raises it."""
+        return self._error
+
     def stop(self, timeout: float = _STOP_TIMEOUT) -> None:
         """End the recording, with all that was received so far written; idempotent, from any thread.
 
