@@ -32,12 +32,14 @@ class Terminal:
         directory: where the socket of the tmux server goes; its path must be short.
         env: the environment of the command.
         arguments: of the command.
+        redirect: where its stdout goes instead of the terminal.
     """
 
-    def __init__(self, directory: Path, env: dict[str, str], *arguments: str) -> None:
+    def __init__(self, directory: Path, env: dict[str, str], *arguments: str, redirect: Path | None = None) -> None:
         self._socket = str(directory / "tmux")
+        away = "" if redirect is None else f" > {shlex.quote(str(redirect))}"
         # The trap: Ctrl-C goes to the shell, too, which is to live on and tell the exit code.
-        script = f'trap : INT; {shlex.join([*COMMAND, *arguments])}; echo "[exit $?]"; exec cat'
+        script = f'trap : INT; {shlex.join([*COMMAND, *arguments])}{away}; echo "[exit $?]"; exec cat'
         self._tmux("new-session", "-d", "-x110", "-y40", f"/bin/sh -c {shlex.quote(script)}", env=env)
 
     def __enter__(self) -> Self:

@@ -24,7 +24,7 @@ from allenhark_ws.testing import Simulator
 from .commands import environment, run
 
 CONNECTING = ("tail", "doctor")
-NAMES = ("completion", "demo", "doctor", "simulate", "tail")
+NAMES = ("completion", "convert", "demo", "doctor", "record", "replay", "simulate", "tail")
 
 
 @pytest.fixture(autouse=True)

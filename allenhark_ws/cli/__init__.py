@@ -3,8 +3,9 @@
 0 ok (a closed pipe included) · 1 runtime failure · 2 usage, or no key · 3 authentication · 130 Ctrl-C · 143 SIGTERM.
 
 Neighbours: `_commands` holds the commands with their options (`_options` those that several share), a module each does
-the work: `_demo`, `_tail`, `_simulate`, `_doctor` (`_steps`, `_advice`, `_certificate`), `_completion`.  `_render` is
-how events look, `_output` where they go, `_exit` the exit codes, `_signals` Ctrl-C.  It uses the package through its
+the work: `_demo`, `_tail`, `_record`, `_replay`, `_convert`, `_simulate`, `_doctor` (`_steps`, `_advice`,
+`_certificate`), `_completion`.  `_live` runs a client for them, `_render` is how events look, `_printer` and `_output`
+where they go, `_progress` how far it is, `_exit` the exit codes, `_signals` Ctrl-C.  It uses the package through its
 public names only, and needs the extra ``cli``, loaded when a command runs.
 """
 

@@ -14,12 +14,24 @@ import click
 
 from allenhark_ws import Channel
 
-from ._options import Server, channel_options, chosen_channels, examples, server_options, talk_options, verbose_option
+from ._options import (
+    SECONDS,
+    Server,
+    channel_options,
+    chosen_channels,
+    connect_timeout_option,
+    examples,
+    output_options,
+    seconds_option,
+    server_options,
+    talk_options,
+    verbose_option,
+)
 
 __all__ = ["commands"]
 
-_SECONDS = click.FloatRange(min=0, min_open=True)
 
+_RECORDING = click.Path(exists=True, dir_okay=False, readable=True)
 
 _EXIT_CODES = """
 
@@ -39,6 +51,7 @@ Exit codes:
         "allenhark-ws demo                  a simulated market, no account needed",
         "allenhark-ws doctor                why does it not connect?",
         "allenhark-ws tail --price MINT     live prices: text on a terminal, JSON in a pipe",
+        "allenhark-ws record day.jsonl.gz --price MINT",
     )
     + _EXIT_CODES,
 )
@@ -61,7 +74,7 @@ def _perform(command: Callable[[], int]) -> int:
     short_help="Show the client at work on a simulated market.",
     epilog=examples("allenhark-ws demo --seconds 10", "allenhark-ws demo --json | head -n 3"),
 )
-@click.option("--seconds", type=_SECONDS, metavar="SECONDS", help="End after so long; without it, on Ctrl-C.")
+@seconds_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each event as one line of JSON; the summary goes to stderr."
 )
@@ -87,29 +100,15 @@ def demo(*, seconds: float | None, as_json: bool, seed: int) -> int:
     ),
 )
 @channel_options
-@click.option(
-    "--json/--text",
-    "as_json",
-    default=None,
-    help="One JSON object per line, or lines for a person.  [default: text on a terminal, else JSON]",
-)
-@click.option("--decimal", is_flag=True, help="Exact numbers, every digit the server sent; as strings in JSON.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events.")
-@click.option("--seconds", type=_SECONDS, metavar="SECONDS", help="End after so long; without it, on Ctrl-C.")
+@output_options
+@seconds_option
 @click.option(
     "--lifecycle/--no-lifecycle",
     default=True,
     show_default=True,
     help="Tell on stderr of connections, losses and gaps.",
 )
-@click.option(
-    "--connect-timeout",
-    type=_SECONDS,
-    metavar="SECONDS",
-    default=10.0,
-    show_default=True,
-    help="For the first connection, retries included; once connected, it comes back for ever.",
-)
+@connect_timeout_option
 @server_options
 @talk_options
 def tail(  # noqa: PLR0913 - an argument for each option
@@ -146,6 +145,112 @@ def tail(  # noqa: PLR0913 - an argument for each option
             quiet=quiet,
         )
     )
+
+
+@commands.command(
+    short_help="Write what is received to a file.",
+    epilog=examples(
+        "allenhark-ws record day.jsonl.gz --price So11111111111111111111111111111111111111112",
+        "allenhark-ws record day.jsonl --bot bot_abc123 --append --seconds 3600",
+        "allenhark-ws record day.jsonl.gz --price MINT --interval 3600     (a file for every hour)",
+    ),
+)
+@click.argument("file", type=click.Path(dir_okay=False))
+@channel_options
+@click.option("--append", is_flag=True, help="Go on with the file if it is there; nothing is ever overwritten.")
+@click.option("--max-bytes", type=click.IntRange(min=1), metavar="N", help="Begin another file at this size.")
+@click.option("--interval", type=SECONDS, metavar="SECONDS", help="Begin another file after so long.")
+@seconds_option
+@connect_timeout_option
+@server_options
+@talk_options
+def record(  # noqa: PLR0913 - an argument for each option
+    *,
+    file: str,
+    price: tuple[Channel, ...],
+    bot: tuple[Channel, ...],
+    wallet: tuple[Channel, ...],
+    append: bool,
+    max_bytes: int | None,
+    interval: float | None,
+    seconds: float | None,
+    connect_timeout: float,
+    server: Server,
+    quiet: bool,
+) -> int:
+    """Write every received frame to FILE, with the time it was received, until Ctrl-C.
+
+    JSON Lines, compressed by gzip when FILE ends in .gz.  A crash loses the last second at most.  Losses and gaps are
+    told on stderr; on a terminal a line there shows how much was written.
+    """
+    channels = chosen_channels(price, bot, wallet)
+    from ._record import run_record
+
+    return _perform(
+        lambda: run_record(
+            server.client(connect_timeout=connect_timeout),
+            channels,
+            file,
+            append=append,
+            max_bytes=max_bytes,
+            interval=interval,
+            seconds=seconds,
+            patience=connect_timeout,
+            quiet=quiet,
+        )
+    )
+
+
+@commands.command(
+    short_help="Print what was recorded.",
+    epilog=examples(
+        "allenhark-ws replay day.jsonl.gz",
+        "allenhark-ws replay day.jsonl --speed 0 --json | jq -r .price",
+        "allenhark-ws replay day.jsonl day_0001.jsonl --speed 60",
+    ),
+)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_RECORDING)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="2 is twice as fast as it was recorded, 0 as fast as it can be read.",
+)
+@output_options
+@talk_options
+def replay(  # noqa: PLR0913 - an argument for each option
+    *, files: tuple[str, ...], speed: float, as_json: bool | None, decimal: bool, limit: int | None, quiet: bool
+) -> int:
+    """Print the events of recordings as if they were live; neither key nor network is needed.
+
+    On a terminal a line for a person, in a pipe or file one JSON object per line, as ``tail`` does.
+    """
+    from ._replay import run_replay
+
+    return _perform(lambda: run_replay(files, speed=speed, as_json=as_json, decimal=decimal, limit=limit, quiet=quiet))
+
+
+@commands.command(
+    short_help="Make a table of a recording: CSV or Parquet.",
+    epilog=examples(
+        "allenhark-ws convert day.jsonl.gz day.csv",
+        "allenhark-ws convert day.jsonl day_0001.jsonl day.parquet --overwrite",
+    ),
+)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_RECORDING)
+@click.argument("table", type=click.Path(dir_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace TABLE if it is there, once the new one is complete.")
+@talk_options
+def convert(*, files: tuple[str, ...], table: str, overwrite: bool, quiet: bool) -> int:
+    """Write the events of recordings to TABLE, a row each: .csv, .csv.gz, or .parquet (extra "parquet").
+
+    TABLE is complete, or it is not there.
+    """
+    from ._convert import run_convert
+
+    return _perform(lambda: run_convert(files, table, overwrite=overwrite, quiet=quiet))
 
 
 @commands.command(
@@ -196,7 +301,7 @@ def simulate(*, port: int, tls: bool, ca_file: str | None, seed: int, quiet: boo
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object when it is complete.")
 @click.option(
     "--timeout",
-    type=_SECONDS,
+    type=SECONDS,
     metavar="SECONDS",
     default=10.0,
     show_default=True,

@@ -118,12 +118,21 @@ class Live:
         self._client.close(*([] if kind is None or issubclass(kind, Exception) else [_INTERRUPTED]))
 
     @property
+    def connected(self) -> bool:
+        """Whether it ever was, as far as was told."""
+        return self._give_up is None
+
+    @property
     def waiting(self) -> int:
         """Events that are queued."""
         return self._stream.qsize()
 
-    def batches(self) -> Iterator[list[DataEvent]]:
-        """The data events as they come, never an empty batch; what is queued when the time is over comes still.
+    def batches(self, every: float | None = None) -> Iterator[list[DataEvent]]:
+        """The data events as they come; what is queued when the time is over comes still.
+
+        Args:
+            every: give out an empty batch after so many seconds, too, for whoever has to look at something else; None:
+                no batch is empty.
 
         Raises:
             ConnectionFailed: the first connection was not made in time.
@@ -131,17 +140,21 @@ class Live:
         """
         while True:
             self._notices.tell_backlog(self.waiting)
-            events = self._stream.get_batch(_BATCH, self._remaining())
+            events = self._stream.get_batch(_BATCH, self._remaining(every))
             yield from self._sorted(events)
+            if every is not None:
+                yield []
             if self._is_over():
                 break
         self._client.close()
         yield from self._rest()
 
-    def _remaining(self) -> float | None:
+    def _remaining(self, every: float | None) -> float | None:
         """Seconds until something has to be decided."""
-        times = [moment for moment in (self._end, self._give_up) if moment is not None]
-        return max(0.0, min(times) - self._clock()) if times else None
+        now = self._clock()
+        times = [moment - now for moment in (self._end, self._give_up) if moment is not None]
+        times += [] if every is None else [every]
+        return max(0.0, min(times)) if times else None
 
     def _is_over(self) -> bool:
         """Whether the time is over.

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     from allenhark_ws import Client
 
 __all__ = [
+    "ENDPOINT",
+    "SECONDS",
     "Server",
     "channel_options",
     "chosen_channels",
+    "connect_timeout_option",
     "examples",
+    "output_options",
+    "seconds_option",
     "server_options",
     "talk_options",
     "verbose_option",
@@ -38,6 +43,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 ENDPOINT: Final = "wss://api.allenhark.com/v1/ws"
 """The vendor's, where nothing else is asked for; what `Client` takes then, too."""
+
+SECONDS: Final = click.FloatRange(min=0, min_open=True)
+"""A time, more than none."""
 
 _MAX_KEY_FILE: Final = 65_536
 """Bytes of a key file that are read: a key has a hundred at most, and a wrong path may lead to anything."""
@@ -191,6 +199,40 @@ def _trust(path: str | None) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:  # an SSLError is an OSError
         raise click.BadParameter(f"{path!r} holds no certificate in PEM form", param_hint="'--ca-file'") from error
+
+
+def output_options(command: F) -> F:
+    """``--json``/``--text``, ``--decimal`` and ``--limit``, of commands that print events."""
+    for option in (
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events."),
+        click.option("--decimal", is_flag=True, help="Exact numbers, every digit the server sent; as strings in JSON."),
+        click.option(
+            "--json/--text",
+            "as_json",
+            default=None,
+            help="One JSON object per line, or lines for a person.  [default: text on a terminal, else JSON]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def seconds_option(command: F) -> F:
+    """``--seconds``."""
+    words = "End after so long; without it, on Ctrl-C."
+    return click.option("--seconds", type=SECONDS, metavar="SECONDS", help=words)(command)
+
+
+def connect_timeout_option(command: F) -> F:
+    """``--connect-timeout``."""
+    return click.option(
+        "--connect-timeout",
+        type=SECONDS,
+        metavar="SECONDS",
+        default=10.0,
+        show_default=True,
+        help="For the first connection, retries included; once connected, it comes back for ever.",
+    )(command)
 
 
 def talk_options(command: F) -> F:

@@ -22,6 +22,7 @@ from allenhark_ws import (
     Connected,
     Disconnected,
     Event,
+    EventsDropped,
     Gap,
     InvalidMessage,
     LifecycleEvent,
@@ -132,6 +133,8 @@ def as_talk(event: Event) -> tuple[str, str] | None:
     elif isinstance(event, Gap):
         between = f"between {event.started_at:%H:%M:%S} and {event.ended_at:%H:%M:%S} UTC"
         text = f"gap: events of {event.duration:.1f} s may be missing, {between}"
+    elif isinstance(event, EventsDropped):
+        text, style = f"{event.count} lost by {event.consumer}", "red"
     elif isinstance(event, ServerError):
         code = "" if event.code is None else f" ({event.code})"
         text, style = f"the server says: error{code}: {event.message}", "red"

@@ -1,0 +1,57 @@
+"""``allenhark-ws convert``: a recording as a table, CSV or Parquet.
+
+Neighbours: `_progress` shows how far it is; `allenhark_ws.recording` does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
+
+from allenhark_ws import recording
+
+from ._output import say, talk
+from ._progress import progress
+
+__all__ = ["run_convert"]
+
+
+def run_convert(sources: Sequence[str], target: str, *, overwrite: bool, quiet: bool) -> int:
+    """Write the table.
+
+    Args:
+        sources: the recordings, in the order in which they belong.
+        target: the file to make.
+        overwrite: replace it if it is there.
+        quiet: say nothing on stderr but errors.
+
+    Returns:
+        The exit code: 1 when lines of the recording were damaged.
+
+    Raises:
+        click.UsageError: the target is there already.
+        RecordingError: a source is no recording.
+        ConfigurationError: the target's name ends in nothing that is known.
+    """
+    console = talk(quiet=quiet)
+    converted = None
+    try:
+        with progress(console, BarColumn(), DownloadColumn(), TimeRemainingColumn()) as line:
+            task = line.add_task("")
+            converted = recording.convert(
+                sources,
+                target,
+                overwrite=overwrite,
+                progress=lambda done, size: line.update(task, completed=done, total=size),
+            )
+    except FileExistsError:
+        pass
+    if converted is None:
+        raise click.UsageError(f"{target} is there already: choose another file, or replace it by --overwrite")
+    console.print(f"{converted.rows} rows, {converted.others} other frames left out", style="dim")
+    if converted.error is None:
+        return 0
+    say(f"allenhark-ws: {converted.damaged} lines left out that cannot be read; {converted.error}", style="red")
+    return 1

@@ -1,0 +1,60 @@
+"""Events on stdout, a line each: for a person, or as JSON for a program, as stdout is a terminal or not.
+
+Neighbours: `_render` makes the lines, `_output` writes them; `_tail` and `_replay` have events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from rich.console import Console
+
+from allenhark_ws import Event
+
+from ._output import Pipe, on_terminal, paper
+from ._render import Trend, as_text
+from ._render import as_json as to_json
+
+__all__ = ["Printer"]
+
+_STUCK: Final = "nobody reads stdout: waiting; nothing is dropped, what comes later is late"
+
+
+class Printer:
+    """Writes a line for each event.
+
+    Args:
+        console: stderr, told when nobody reads.
+        as_json: JSON or text; None: text on a terminal, else JSON.
+    """
+
+    def __init__(self, console: Console, *, as_json: bool | None) -> None:
+        for_programs = not on_terminal() if as_json is None else as_json
+        self._line: Callable[[Event], str] = to_json if for_programs else _ForPeople()
+        self._console = console
+        self._pipe = Pipe(self._stuck, self._flowing)
+
+    def show(self, events: Iterable[Event]) -> None:
+        """Write the lines, however long it takes."""
+        self._pipe.write(map(self._line, events))
+
+    def _stuck(self) -> None:
+        self._console.print(_STUCK, style="yellow")
+
+    def _flowing(self) -> None:
+        self._console.print("stdout is being read again", style="green")
+
+
+class _ForPeople:
+    """Makes lines as a terminal shows them."""
+
+    def __init__(self) -> None:
+        self._paper = paper()
+        self._trend = Trend()
+
+    def __call__(self, event: Event) -> str:
+        """One line."""
+        with self._paper.capture() as captured:
+            self._paper.print(as_text(event, self._trend.of(event)), end="")
+        return captured.get()
