@@ -517,7 +517,7 @@ def test_reconnect_does_nothing(path: Path) -> None:
 def test_channels_choose_who_gets_what(path: Path) -> None:
     """Every frame is played; those of a channel go to those who ask for it, from when to when they do."""
     save(path, *((float(n), [price("a", float(n)), price("b", float(n)), TRADE]) for n in range(4)))
-    with Playing(path, 1.0) as playing:
+    with Playing(path, 1.0, inline_callbacks=True) as playing:
         got: list[Any] = []
         subscription = playing.client.subscribe(Price("a"), Bot("b"), callback=got.append)
         playing.client.start()
