@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
+import io
 import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
     pytest.importorskip(needed, reason="needs the extra cli")
 
+from rich.console import Console
+from rich.progress import Progress
+
 from allenhark_ws import Bot, Client, Price, Transactions, recording
-from allenhark_ws.cli import main
+from allenhark_ws.cli import _convert, _replay, main
+from allenhark_ws.cli._record import run_record
 from allenhark_ws.testing import Simulator
 
 from .commands import COMMAND, LONG, Running, access, environment, run
@@ -107,7 +115,7 @@ def test_nothing_is_overwritten(recorded: Path, simulator: Simulator) -> None:
     assert "is there already" in done.stderr
     assert "--append" in done.stderr
     assert recorded.read_bytes() == before
-    done = run("record", str(recorded), "--price", "m", "--seconds", "1", "--append", env=access(simulator))
+    done = run("record", str(recorded), "--price", "m", "--seconds", "2", "--append", env=access(simulator))
     assert done.returncode == 0
     assert recorded.read_bytes().startswith(before)
 
@@ -186,6 +194,31 @@ def shell(script: str, *arguments: str, env: dict[str, str]) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=False, env=env)
 
 
+class Leaky(contextlib.nullcontext[None]):
+    """A recorder whose disk is too slow."""
+
+    path = "day.jsonl"
+    frames = 1
+    lost = 3
+    error = None
+
+
+class Slow(Client):
+    """A client with such a recorder."""
+
+    def record(self, *_: Any, **__: Any) -> Any:
+        """Record hardly anything."""
+        return Leaky()
+
+
+def test_frames_that_are_missing_are_1(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """A disk that is too slow is told of, and a script notices."""
+    options: dict[str, Any] = {"append": False, "max_bytes": None, "interval": None, "patience": LONG, "quiet": False}
+    client = Slow("test-key", url=simulator.url)
+    assert run_record(client, (Price("m"),), "day.jsonl", seconds=2.0, **options) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "1 frame in day.jsonl, 3 lost"
+
+
 # -- replay
 
 
@@ -203,13 +236,32 @@ def test_replay_prints_what_was_recorded(recorded: Path) -> None:
 
 
 def test_replay_as_text_with_every_digit_up_to_a_limit(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The options are those of tail."""
-    assert main(["replay", str(recorded), "--speed", "0", "--text", "--decimal", "--limit", "2", "-q"]) == 0
+    """The options are those of tail; what was not printed is not counted."""
+    assert main(["replay", str(recorded), "--speed", "0", "--text", "--limit", "2"]) == 0
     shown = capsys.readouterr()
-    assert shown.err == ""
+    assert shown.err.splitlines()[-1] == "2 events"
     first, second = shown.out.splitlines()
     assert " 1.5 " in first
     assert "▲ 2.5 " in second
+    assert main(["replay", str(recorded), "--speed", "0", "--json", "--decimal", "--limit", "1", "-q"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert json.loads(shown.out)["price"] == "1.5"
+
+
+@posix
+def test_a_slow_reader_of_a_replay_loses_nothing(tmp_path: Path) -> None:
+    """At any speed: what was recorded waits for whoever reads it, beyond what a queue holds."""
+    path, many = tmp_path / "burst.jsonl", 25_000
+    header = json.dumps({"format": "allenhark-ws", "version": 1})
+    at = "2026-01-02T03:04:05.000006+00:00"
+    lines = (json.dumps({"at": at, "raw": json.dumps(price("m", float(number)))}) for number in range(many))
+    path.write_text("\n".join([header, *lines, ""]))
+    with Running("replay", str(path), "--speed", "1", env=environment()) as replay:
+        replay.await_talk("nobody reads stdout: waiting")
+        code, out, _ = replay.end()
+    assert code == 0
+    assert [json.loads(line)["price"] for line in out.splitlines()] == [float(number) for number in range(many)]
 
 
 def test_several_recordings_in_order(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,6 +344,29 @@ def test_an_unknown_kind_of_table_is_2(recorded: Path, tmp_path: Path, capsys: p
     """With those that are known."""
     assert main(["convert", str(recorded), str(tmp_path / "day.xlsx")]) == 2
     assert ".csv, .csv.gz or .parquet" in capsys.readouterr().err
+
+
+def test_convert_shows_how_far_it_is(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the bytes that were read, of those there are."""
+    line = Progress(disable=True)
+    monkeypatch.setattr(_convert, "progress", lambda *_: line)
+    assert main(["convert", str(recorded), str(tmp_path / "day.csv"), "-q"]) == 0
+    (task,) = line.tasks
+    assert task.completed == task.total == recorded.stat().st_size
+
+
+def test_replay_knows_how_far_it_is(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the time in the recording, of which the last event is the end."""
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    times = [at for at, _ in recording.read(recorded)]
+    with _replay._Way([str(recorded)], Console(file=io.StringIO())) as way:
+        way.show(times[-1], 3)
+        (task,) = way._progress.tasks
+    assert task.total == task.completed == (times[-1] - times[0]).total_seconds() > 0
+    assert "3 events" in task.description
 
 
 # -- on a terminal
