@@ -13,6 +13,15 @@ from rich.progress import Progress, ProgressColumn
 __all__ = ["progress"]
 
 
+class _Line(Progress):
+    """Rich's, which even where it shows nothing ends with an empty line (13.0 does)."""
+
+    def stop(self) -> None:
+        """End the display, if there is one."""
+        if not self.disable:
+            super().stop()
+
+
 def progress(console: Console, *columns: str | ProgressColumn, shown: bool = True) -> Progress:
     """A display that goes away at its end, and shows nothing when stderr is no terminal or nothing is to be said.
 
@@ -23,7 +32,7 @@ def progress(console: Console, *columns: str | ProgressColumn, shown: bool = Tru
         columns: what it is made of.
         shown: whether to show it at all.
     """
-    return Progress(
+    return _Line(
         *columns,
         console=console,
         transient=True,
