@@ -5,6 +5,21 @@ decoding with `_codec` and `Router.deliver`; the tests hold one against the othe
 costs to collect events first and call back later: 1.6 times as much (measured), since memory that was just used is no
 longer at hand; and everything in it stands here, not in methods, because a call costs as much as a lookup.
 
+What is left, in nanoseconds for a message of the documented mix (CPython 3.11, each part taken out in turn; about 1,200
+in all, of which a bare loop of cutting, decoding and calling has 540; ``python -m tests.benchmarks costs``):
+
+- decoding, 255, and cutting frames, 240: msgspec's own time, and one turn of a loop in Python for every frame, which
+  the bare loop has as well;
+- the frozen event, 290: the object, its values and, 115 of them, the swap of its class; attrs' ``__init__`` takes four
+  times that, and nothing in Python fills a frozen object for less;
+- the user's function with the clock that finds a slow one, 180, 85 of them for the clock: it has to be read for every
+  call, or the report could not say whose callback was slow;
+- the place, the timestamp and the shared texts, 130: a lookup each.
+
+Before there was this loop a profile had no such centre: reading timestamps 8 %, decoding 7 %, finding routes 6 %,
+looking for depth 5 %, sorting 5 %, calling 5 %, and so on down; now 66 % of the time is spent in it and 11 % in cutting
+frames.
+
 Neighbours: `_router` runs it and hands over what it collects, `_lanes` builds the events, `_places` knows where they
 go, `_dispatch` has the plain way to call back.
 """
