@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -121,6 +122,27 @@ def test_demo_ends_by_sigterm() -> None:
         running.line()
         running.process.terminate()
         assert running.end()[0] == 143
+
+
+@pytest.mark.parametrize(("number", "code"), NUMBERS)
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_demo_waits_for_no_reader(options: tuple[str, ...], number: signal.Signals, code: int) -> None:
+    """Whoever ends it need not read its output first, least of all what it would say at the end."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(1))
+    os.set_blocking(writer, True)
+    try:
+        with Running("demo", *options, env=environment(), stdout=writer) as running:
+            running.await_talk("nobody reads stdout")
+            running.process.send_signal(number)
+            assert running.process.wait(LONG) == code
+            assert "Traceback" not in running.end()[2]
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_ctrl_c_twice() -> None:

@@ -1,6 +1,6 @@
 """``allenhark-ws demo``: the whole library at work on one machine, without an account.
 
-A simulated server with a live market, TLS included, and the real client connected to it.  Neighbours: `_render` makes
+A simulated server with a live market, TLS included, and the real client connected to it.  Neighbours: `_printer` writes
 the lines; `allenhark_ws.testing` brings the server.
 """
 
@@ -29,9 +29,9 @@ from allenhark_ws import (
 )
 from allenhark_ws.testing import Simulator
 
-from ._output import paper, say, talk
-from ._render import as_json as to_json
-from ._render import as_text
+from ._output import is_writable, paper, say, talk
+from ._printer import Printer
+from ._signals import INTERRUPTED
 
 __all__ = ["run_demo"]
 
@@ -64,17 +64,20 @@ def run_demo(*, seconds: float | None, as_json: bool, seed: int) -> int:
 
 def _watch(client: Client, seconds: float | None, out: Console, errors: Console, *, as_json: bool) -> int:
     began, seen, code = time.monotonic(), Counter[str](), 0
-    with client.stream(*CHANNELS, DataEvent, LifecycleEvent) as stream, client:
+    printer = Printer(errors, as_json=as_json)
+    with client.stream(*CHANNELS, DataEvent, LifecycleEvent, overflow="block") as stream, client:
         try:
             for event in _until(stream, None if seconds is None else began + seconds):
                 seen[type(event).__name__] += 1
-                _show(event, out, as_json=as_json)
+                printer.show([event])
         except KeyboardInterrupt:
-            code = 130
+            if not is_writable(sys.stdout):  # nobody reads any summary, either
+                raise
+            code = INTERRUPTED
         stats = client.stats
-    for event in stream:
+    for event in stream if code == 0 else ():
         seen[type(event).__name__] += 1
-        _show(event, out, as_json=as_json)
+        printer.show([event])
     (errors if as_json else out).print(_summary(seen, stats, time.monotonic() - began))
     return code
 
@@ -86,14 +89,6 @@ def _until(stream: Stream[Event], deadline: float | None) -> Iterator[Event]:
             yield stream.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return
-
-
-def _show(event: Event, out: Console, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(to_json(event) + "\n")
-        sys.stdout.flush()
-    else:
-        out.print(as_text(event))
 
 
 def _summary(seen: Counter[str], stats: Stats, seconds: float) -> Table:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sys
 from collections.abc import Callable
 from typing import Final, TextIO
@@ -21,7 +20,7 @@ from allenhark_ws import (
     HandshakeRejected,
 )
 
-from ._output import say
+from ._output import is_writable, say
 from ._signals import INTERRUPTED, TERMINATED, raising
 
 __all__ = ["exit_code", "in_words", "output_failed"]
@@ -91,7 +90,7 @@ def _mute_output() -> None:
     """Nobody reads: keep the interpreter from complaining, or waiting, when it flushes at exit."""
     _mute(sys.stdout)
     try:
-        if _is_writable(sys.stderr):
+        if is_writable(sys.stderr):
             sys.stderr.flush()
             return
     except OSError:  # it was the talk that nobody reads
@@ -107,15 +106,7 @@ def _mute(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def _is_writable(stream: TextIO) -> bool:
-    """Whether a write would not have to wait; also where that cannot be asked, as of a pipe on Windows."""
-    try:
-        return bool(select.select([], [stream.fileno()], [], 0.0)[1])
-    except (OSError, ValueError):
-        return True
-
-
 def _let_go_of_a_stuck_pipe() -> None:
     """Nobody may have to wait for a reader that does not read, least of all who pressed Ctrl-C."""
-    if not _is_writable(sys.stdout):
+    if not is_writable(sys.stdout):
         _mute_output()

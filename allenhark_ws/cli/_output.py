@@ -10,12 +10,12 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Pipe", "on_terminal", "paper", "say", "talk"]
+__all__ = ["Pipe", "is_writable", "on_terminal", "paper", "say", "talk"]
 
 _CHUNK: Final = 4_096
 """Characters handed over at a time: what a pipe that has room takes as a whole, so that a signal cuts no line."""
@@ -49,6 +49,14 @@ def talk(*, quiet: bool = False) -> Console:
 def say(text: str | Text, *, style: str | None = None) -> None:
     """One line on stderr, as it is."""
     talk().print(text, style=style, markup=False)
+
+
+def is_writable(stream: TextIO) -> bool:
+    """Whether a write would not have to wait; also where that cannot be asked, as of a pipe on Windows."""
+    try:
+        return bool(select.select([], [stream.fileno()], [], 0.0)[1])
+    except (OSError, ValueError):
+        return True
 
 
 class Pipe:
