@@ -56,6 +56,8 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (("tail", "--price", " "), "the identifier is empty"),
         (("tail", "--price", "m", "--limit", "0"), "--limit"),
         (("tail", "--price", "m", "--seconds", "0"), "--seconds"),
+        (("tail", "--price", "m", "--seconds", "nan"), "nan is no number of seconds"),
+        (("record", "r.jsonl", "--price", "m", "--interval", "inf"), "inf is no number of seconds"),
         (("tail", "--price", "m", "--api-key", "secret"), "No such option"),
         (("simulate", "--port", "65536"), "--port"),
         (("simulate", "--ca-file", "x.pem"), "pass --tls too"),

@@ -7,6 +7,7 @@ it.  Neighbours: `_commands` puts these on its commands.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -44,8 +45,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 ENDPOINT: Final = "wss://api.allenhark.com/v1/ws"
 """The vendor's, where nothing else is asked for; what `Client` takes then, too."""
 
-SECONDS: Final = click.FloatRange(min=0, min_open=True)
-"""A time, more than none."""
+
+class _Seconds(click.FloatRange):
+    """A time, more than none, and an end to it: there are floats with neither."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
+
+
+SECONDS: Final = _Seconds(min=0, min_open=True)
 
 _MAX_KEY_FILE: Final = 65_536
 """Bytes of a key file that are read: a key has a hundred at most, and a wrong path may lead to anything."""
