@@ -570,6 +570,24 @@ def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "no line of a recording has more than 100000 bytes" in str(errors[0])
 
 
+def test_a_long_line_is_not_copied_again_with_every_piece(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a damaged file costs grows with its length, not with the square of that."""
+    copied: list[int] = []
+
+    class Counted(bytes):
+        def __radd__(self, before: bytes) -> bytes:
+            copied.append(len(before))
+            return bytes(before) + bytes(self)
+
+    text = line(1)
+    pieces_read = [HEADER, *(Counted(text[at : at + 1]) for at in range(len(text)))]
+    monkeypatch.setattr("allenhark_ws.recording._reader._pieces", lambda _file: iter(pieces_read))
+    path = tmp_path / "day.jsonl"
+    path.touch()
+    assert frames(path) == numbers(1)
+    assert sum(copied) <= len(text)
+
+
 def test_a_closed_reader_is_at_its_end(tmp_path: Path) -> None:
     """And can be closed again."""
     path = tmp_path / "day.jsonl"

@@ -169,17 +169,23 @@ class Reader(Iterator[Entry]):
 
     def _lines(self, file: BinaryIO) -> Iterator[list[bytes | Damaged]]:
         """The lines without their breaks, as many at a time as a piece of the file completes."""
-        rest = b""
+        begun: list[bytes] = []  # pieces of a line, joined when its end is there: it may be long
+        size = 0
         for piece in _pieces(file):
             if isinstance(piece, Damaged):
-                rest = b""
+                begun, size = [], 0
                 yield [piece]
                 continue
-            *lines, rest = (rest + piece).split(b"\n")
-            yield [*lines]
-            if len(rest) > _LONGEST_LINE:
-                rest = b""
+            begun.append(piece)
+            size += len(piece)
+            if b"\n" in piece:
+                *lines, rest = b"".join(begun).split(b"\n")
+                begun, size = [rest], len(rest)
+                yield [*lines]
+            elif size > _LONGEST_LINE:
+                begun, size = [], 0
                 yield [Damaged(f"no line of a recording has more than {_LONGEST_LINE} bytes")]
+        rest = b"".join(begun)
         if rest and _is_whole(rest):
             yield [rest]
         elif rest:
