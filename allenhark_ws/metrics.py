@@ -79,6 +79,11 @@ class _Watched:
     histograms: Sequence[Histogram]
     callbacks: list[Callable[[Any], None]] = field(factory=list)
 
+    def has_ended(self) -> bool:
+        """Whether the client is closed, in whichever way, or gone."""
+        client = self.client()
+        return client is None or client.state is State.CLOSED
+
     def living(self) -> Client | None:
         """The client, unless it was forgotten or closed; one that ended with an error is there to be seen."""
         client = self.client()
@@ -107,7 +112,8 @@ class ClientMetrics(Collector):
       callback thread costs.  One clock, the machine's wall clock.
 
     A client's series end when it is closed or collected; after a terminal error it goes on to be told, as
-    ``state="closed"``, while somebody holds it.  The metrics hold neither clients nor streams.
+    ``state="closed"``, while somebody holds it and its name is given to no other.  The metrics hold neither clients nor
+    streams.
 
     Args:
         registry: where to register.
@@ -143,7 +149,7 @@ class ClientMetrics(Collector):
             streams: streams of it to tell of, each with its label ``stream``.
 
         Raises:
-            ConfigurationError: the name is none, or taken by another client that lives; the client is added already.
+            ConfigurationError: the name is none, or another client's that has not ended; the client is added already.
             ClientClosed, or the terminal error: the client has ended.
         """
         for label in (name, *(streams or {})):
@@ -151,8 +157,11 @@ class ClientMetrics(Collector):
         references = {label: weakref.ref(stream) for label, stream in (streams or {}).items()}
         used = (self._rtt, self._latency, self._delay) if latency else (self._rtt,)
         watched = _Watched(name, weakref.ref(client), references, used)
+        if client.state is State.CLOSED:
+            client.start()  # raises what it ended with
         with self._lock:
             self._forget_the_dead()
+            self._make_room(name)
             self._check_new(name, client)
             self._watched.append(watched)
             rtt, *times = (histogram.labels(name) for histogram in used)
@@ -160,9 +169,11 @@ class ClientMetrics(Collector):
         if times:
             watched.callbacks.append(client.on(DataEvent, _latency_observer(*times)))
 
+    def _make_room(self, name: str) -> None:
+        """A client that is made anew takes the place of the one that failed, whoever holds that still."""
+        self._forget([watched for watched in self._watched if watched.name == name and watched.has_ended()])
+
     def _check_new(self, name: str, client: Client) -> None:
-        if client.state is State.CLOSED:
-            client.start()  # raises what it ended with
         for other in self._watched:
             if other.name == name or other.client() is client:
                 raise ConfigurationError(

@@ -182,6 +182,23 @@ def test_a_name_is_free_before_the_next_scrape(sim: VirtualSimulator, metrics: C
         client.close()
 
 
+def test_a_failed_client_s_name_is_free(
+    sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics
+) -> None:
+    """A loop that makes the next client after an error need not let go of the last one first."""
+    held = []
+    for _ in range(3):
+        held.append(client := sim.client("wrong"))
+        metrics.add(client, "main", latency=True)
+        client.start()
+        sim.advance(0)
+        assert isinstance(client.error, AuthenticationError)
+    assert value(registry, "state", state="closed") == 1
+    with pytest.raises(AuthenticationError):
+        metrics.add(held[-1], "main")
+    assert value(registry, "state", state="closed") == 1
+
+
 def test_a_client_that_failed_is_told_of(
     sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics
 ) -> None:
