@@ -95,7 +95,7 @@ class VirtualTime:
         """Wait until every client has done all that there is to do at this moment, callbacks included.
 
         Raises:
-            TimeoutError: one has not, within 10 real seconds.
+            TimeoutError: one has not, within 20 real seconds.
             RuntimeError: called in a callback, which would wait for itself.
         """
         deadline = time.monotonic() + _PATIENCE
