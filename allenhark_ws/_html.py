@@ -168,7 +168,7 @@ def client_html(client: Client, where: str) -> str:
     ]
     if client.error is not None:
         rows.append(("error", text(client.error)))
-    return table(_title(type(client).__name__, state_badge(stats.state.name)), rows)
+    return table(_title(type(client).__name__.lstrip("_"), state_badge(stats.state.name)), rows)
 
 
 def stream_html(stream: Stream[Any], maxsize: int, overflow: str) -> str:

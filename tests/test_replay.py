@@ -711,3 +711,8 @@ def test_no_key_is_needed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALLENHARK_API_KEY", raising=False)
     monkeypatch.setenv("ALLENHARK_WS_URL", "rubbish")
     assert len(played(replay(prices(path, 3), speed=0))) == 5
+
+
+def test_a_notebook_shows_it_by_a_name_of_its_own(path: Path) -> None:
+    """Not by that of a private class."""
+    assert "<strong>Replay</strong>" in str(replay(prices(path, 3))._repr_html_())
