@@ -6,7 +6,8 @@ costs to collect events first and call back later: 1.6 times as much (measured),
 longer at hand; and everything in it stands here, not in methods, because a call costs as much as a lookup.
 
 What is left, in nanoseconds for a message of the documented mix (CPython 3.11, each part taken out in turn; about 1,200
-in all, of which a bare loop of cutting, decoding and calling has 540; ``python -m tests.benchmarks costs``):
+in all, of which a bare loop of cutting, decoding and calling has 540; ``python -m tests.benchmarks costs``; over a
+socket, with messages that no processor's cache holds yet, 1,850 and 780):
 
 - decoding, 255, and cutting frames, 240: msgspec's own time, and one turn of a loop in Python for every frame, which
   the bare loop has as well;
