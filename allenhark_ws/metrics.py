@@ -30,10 +30,10 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, Histogram
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
-except ImportError as error:
+except ImportError:
     raise ImportError(
         'the metrics need the package prometheus-client: pip install "allenhark-ws[metrics]"', name="prometheus_client"
-    ) from error
+    ) from None
 
 __all__ = ["ClientMetrics"]
 

@@ -1,6 +1,6 @@
 """A service whose health Prometheus watches.
 
-    pip install "allenhark-ws[metrics]"
+    pip install "allenhark-ws[metrics]"     # and [testing], to run without a key
     ALLENHARK_API_KEY=… python examples/prometheus_exporter.py --port 9000 bot_abc123
 
 A scrape reads the client's own counters; ``latency=True`` adds a callback that measures every event.

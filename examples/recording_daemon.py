@@ -22,7 +22,7 @@ SOL = "So11111111111111111111111111111111111111112"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("path", help="the file; compressed when it ends in .gz")
+    parser.add_argument("path", nargs="?", default="market.jsonl.gz", help="the file; compressed when it ends in .gz")
     parser.add_argument("--price", dest="mints", action="append", help="a token's mint address; SOL by default")
     parser.add_argument("--bot", dest="bots", action="append", default=[], help="a bot's id")
     parser.add_argument("--rotate", type=float, default=86_400, metavar="SECONDS", help="when to begin a new file")

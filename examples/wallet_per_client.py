@@ -15,10 +15,12 @@ from contextlib import ExitStack, suppress
 
 from allenhark_ws import Client, TransactionConfirmed, Transactions
 
+WALLETS = "9WzDXwBbmkg8ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM", "5tzFkiKscXHK5ZXCGbXZxdw7gTjjD1mBwuoFbhUvuAi9"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("wallets", nargs="+", help="wallet addresses")
+    parser.add_argument("wallets", nargs="*", default=list(WALLETS), help="wallet addresses; two by default")
     parser.add_argument("--seconds", type=float, default=60, help="how long to run")
     arguments = parser.parse_args()
 

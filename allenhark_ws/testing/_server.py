@@ -32,11 +32,11 @@ try:
     from websockets.exceptions import ConnectionClosed, WebSocketException
     from websockets.frames import Close
     from websockets.protocol import State
-except ImportError as error:
+except ImportError:
     raise ImportError(
         'the simulator needs the package websockets, version 14 or later: pip install "allenhark-ws[testing]"',
         name="websockets",
-    ) from error
+    ) from None
 
 if TYPE_CHECKING:
     import ssl
