@@ -192,6 +192,15 @@ def test_an_existing_file(tmp_path: Path, source: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["day.csv", "day.jsonl"]
 
 
+def test_files_beside_the_table_are_left_alone(tmp_path: Path, source: Path) -> None:
+    """What is being written has a name that nobody has."""
+    beside = tmp_path / "day.csv.part"
+    beside.write_text("precious")
+    convert(source, tmp_path / "day.csv")
+    assert beside.read_text() == "precious"
+    assert {each.name for each in tmp_path.iterdir()} == {source.name, "day.csv", "day.csv.part"}
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left")])
 def test_a_conversion_that_is_cut_off(tmp_path: Path, source: Path, overwrite: bool, error: BaseException) -> None:

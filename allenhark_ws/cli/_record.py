@@ -72,7 +72,7 @@ def run_record(  # noqa: PLR0913 - an argument for each option
         with recorder, live:
             _watch(live, recorder, console)
     finally:
-        if live.connected or append:
+        if recorder.frames or live.connected or append:
             console.print(_summary(recorder), style="dim", markup=False)
         else:  # nothing is in it, and it would be in the way of the next try
             Path(path).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from uuid import uuid4
 
 from attrs import define, frozen
 
@@ -132,9 +133,9 @@ def _replacing(path: str, *, overwrite: bool) -> Iterator[IO[bytes]]:
         except FileExistsError:
             text = "there is such a file already: choose another, or have it overwritten"
             raise FileExistsError(errno.EEXIST, text, path) from None
-    part = Path(f"{path}.part")
+    part = Path(f"{path}.{uuid4().hex[:8]}.part")  # nobody else's
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             yield file
         part.replace(path)
     except BaseException:
