@@ -15,6 +15,7 @@ import os
 import random
 import selectors
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -357,8 +358,14 @@ class _Replay(Client):
 
     def run_forever(self) -> None:
         """Play to the end, until all callbacks have run."""
+        self._check_open()
         self._expect_listeners()
-        super().run_forever()
+        try:
+            super().run_forever()
+        except ClientClosed:  # it came to its end meanwhile: a recording may be short
+            if self.error is not None:
+                raise
+            self._loop.join(time.monotonic() + self._last_patience)
 
     def _expect_listeners(self) -> None:
         """Hold nothing back any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -208,3 +209,20 @@ def test_how_a_command_ends(
     assert line.startswith("allenhark-ws: ")
     assert words in line
     assert not isinstance(error, AllenHarkError) or in_words(error) in line
+
+
+def test_ctrl_c_that_the_interpreter_stumbles_over() -> None:
+    """It can come when a wait has just let go of its lock; any other RuntimeError is told with its traceback."""
+
+    def stumble() -> int:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.RLock().release()
+
+    def fail() -> int:
+        raise RuntimeError("cannot release un-acquired lock")
+
+    assert exit_code(stumble) == 130
+    with pytest.raises(RuntimeError, match="un-acquired"):
+        exit_code(fail)

@@ -395,6 +395,24 @@ def test_who_listens(path: Path, listen: Callable[[Client], object]) -> None:
         assert client.stats.messages_received == 3
 
 
+def test_waiting_for_what_ends_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording may be over before the wait begins; a client that was closed before is refused."""
+    prices(path, 3)
+    with replay(path, speed=0) as client:
+        assert isinstance(client, _Replay)
+        listen = client._expect_listeners
+
+        def to_the_end() -> None:
+            listen()
+            await_end(client)
+
+        monkeypatch.setattr(client, "_expect_listeners", to_the_end)
+        client.run_forever()
+        assert client.stats.messages_received == 3
+        with pytest.raises(ClientClosed):
+            client.run_forever()
+
+
 def test_recording_a_replay(tmp_path: Path, path: Path) -> None:
     """A recorder listens too; what it writes bears the first recording's times."""
     prices(path, 30, together=3)

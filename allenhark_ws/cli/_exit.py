@@ -46,6 +46,11 @@ def exit_code(command: Callable[[], int]) -> int:
     except (KeyboardInterrupt, SystemExit) as end:
         _let_go_of_a_stuck_pipe()
         return INTERRUPTED if isinstance(end, KeyboardInterrupt) else TERMINATED
+    except RuntimeError as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        # Ctrl-C inside `Condition.wait`, just when it had let go of its lock: CPython then stumbles over that.
+        return INTERRUPTED
     except AllenHarkError as error:
         return _tell(in_words(error), _CODES.get(type(error), 1))
     except OSError as error:
