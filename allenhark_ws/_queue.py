@@ -42,12 +42,23 @@ class TimedOut(Exception):
 
 
 def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
-    """Wait on the condition, held by the caller, once; False when the monotonic deadline has passed."""
+    """Wait on the condition, held by the caller once, once; False when the monotonic deadline has passed.
+
+    Ctrl-C can come just when CPython's `Condition.wait` has let go of its lock and not begun to look after it: it is
+    taken again, or whoever leaves the ``with`` would raise RuntimeError in the place of KeyboardInterrupt.
+    """
     longest = _SLICE if threading.current_thread() is threading.main_thread() else threading.TIMEOUT_MAX
     remaining = longest if deadline is None else deadline - time.monotonic()
     if remaining <= 0:
         return False
-    condition.wait(min(remaining, longest))
+    try:
+        condition.wait(min(remaining, longest))
+    except BaseException:
+        try:
+            condition.notify(0)  # wakes nobody, and raises if the lock is not held
+        except RuntimeError:
+            condition.acquire()
+        raise
     return True
 
 

@@ -756,3 +756,23 @@ def test_blocking_producer_loses_nothing() -> None:
                 assert room.acquire(timeout=PATIENCE)
     assert read == sent
     assert queue.high_water <= 3
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_ctrl_c_when_a_wait_has_let_go_of_its_lock(monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
+    """The lock is held again behind it, so that KeyboardInterrupt is what comes out of the ``with``."""
+    condition = threading.Condition()
+
+    def interrupted(_timeout: float) -> bool:
+        if not held:
+            condition.release()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(condition, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt), condition:
+        wait_slices(condition, None)
+    free: list[bool] = []
+    thread = threading.Thread(target=lambda: free.append(condition.acquire(timeout=PATIENCE)))
+    thread.start()
+    thread.join()
+    assert free == [True]

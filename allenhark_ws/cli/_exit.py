@@ -49,7 +49,7 @@ def exit_code(command: Callable[[], int]) -> int:
     except RuntimeError as error:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        # Ctrl-C inside `Condition.wait`, just when it had let go of its lock: CPython then stumbles over that.
+        # Ctrl-C inside a wait of the standard library's, just when it had let go of its lock: CPython stumbles over it.
         return INTERRUPTED
     except AllenHarkError as error:
         return _tell(in_words(error), _CODES.get(type(error), 1))
