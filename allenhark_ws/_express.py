@@ -27,16 +27,17 @@ go, `_dispatch` has the plain way to call back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from attrs import define, field
 
 from . import _twins
-from ._lanes import Lane
+from ._lanes import Incoming, Lane
 from ._places import Callback, Place, Places
 from ._queue import EventQueue
+from ._strict import Misfit
 from .channels import Transactions
 from .events import BotUpdate, Event, PriceUpdate, TradeExecuted, TransactionConfirmed
 
@@ -46,7 +47,7 @@ SLOW = 1.0
 """A callback that runs longer than this many seconds is reported."""
 
 
-_NOWHERE = Place((), (), None, None)
+_NOWHERE: Final = Place.of((), (), None, None)
 
 
 class Inline(Protocol):
@@ -88,7 +89,7 @@ class HasPlaces(Protocol):
 
 
 def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see above
-    payloads: Iterator[bytes],
+    incoming: Incoming,
     lane: Lane,
     received_at: datetime,
     wallet: Transactions | None,
@@ -99,7 +100,7 @@ def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see
     """Deliver the payloads, up to the first that is no data event.
 
     Args:
-        payloads: frames; as many as are delivered, and the odd one, are taken.
+        incoming: what was read; as many as are delivered, and the odd one, are taken.
         lane: makes the events.
         received_at: when the frames were read.
         wallet: the only wallet subscribed, or None.
@@ -111,63 +112,69 @@ def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see
     prices = transactions = bots = 0
     clock = float if inline is None else inline.clock
     reading = lane.reading
-    decode, refusals, otherwise = reading.decode, reading.refusals, reading.otherwise
-    price, transaction, bot = reading.price, reading.transaction, reading.bot
+    price, transaction, bot, otherwise = reading.price, reading.transaction, reading.bot, reading.otherwise
     moments, names = reading.moments, reading.names
     price_twin, transaction_twin, bot_twin, trade_twin = _twins.PRICE, _twins.TRANSACTION, _twins.BOT, _twins.TRADE
     only = None if wallet is None else wallet.wallet
     place = _NOWHERE
     event: Any  # which a twin becomes
+    text = status = None  # the timestamp and the status before; most often the next one is the same
+    moment: Any = None
     since = clock()
-    for payload in payloads:
-        event = None
-        if type(payload) is bytes:
-            try:
-                message = decode(payload)
-                kind = type(message)
-                if kind is price:
+    for payload, message in incoming.pairs:
+        kind = type(message)
+        try:
+            if kind is price:
+                if message.timestamp != text:
                     moment = moments[message.timestamp]
-                    place = router.places.price[message.mint]
-                    event = price_twin()
-                    event.raw = payload
-                    event.received_at = received_at
-                    event.mint = place.key or message.mint
-                    event.price = message.price
-                    event.volume = message.volume
-                    event.timestamp = moment
-                    event.__class__ = PriceUpdate
-                    prices += 1
-                elif kind is transaction:
-                    place = router.places.transaction[only]
-                    event = transaction_twin()
-                    event.raw = payload
-                    event.received_at = received_at
-                    event.signature = message.signature
-                    event.status = names[message.status]
-                    event.slot = message.slot
-                    event.channel = wallet
-                    event.__class__ = TransactionConfirmed
-                    transactions += 1
-                elif kind is bot and message.event == "trade_executed":
-                    data = message.data
+                    text = message.timestamp
+                place = router.places.price[message.mint]
+                event = price_twin()
+                event.raw = payload
+                event.received_at = received_at
+                event.mint = place.key or message.mint
+                event.price = message.price
+                event.volume = message.volume
+                event.timestamp = moment
+                event.__class__ = PriceUpdate
+                prices += 1
+            elif kind is transaction:
+                if message.status != status:
+                    status = names[message.status]
+                place = router.places.transaction[only]
+                event = transaction_twin()
+                event.raw = payload
+                event.received_at = received_at
+                event.signature = message.signature
+                event.status = status
+                event.slot = message.slot
+                event.channel = wallet
+                event.__class__ = TransactionConfirmed
+                transactions += 1
+            elif kind is bot and message.event == "trade_executed":
+                data = message.data
+                if data.timestamp != text:
                     moment = moments[data.timestamp]
-                    place = router.places.bot[message.bot_id]
-                    trade = trade_twin()
-                    trade.signature = data.signature
-                    trade.profit = data.profit
-                    trade.timestamp = moment
-                    trade._undeclared = None  # noqa: SLF001 - a trade in the making
-                    trade.__class__ = TradeExecuted
-                    event = bot_twin()
-                    event.raw = payload
-                    event.received_at = received_at
-                    event.bot_id = place.key or message.bot_id
-                    event.event = "trade_executed"
-                    event.data = trade
-                    event.__class__ = BotUpdate
-                    bots += 1
-            except refusals:
-                pass
+                    text = data.timestamp
+                place = router.places.bot[message.bot_id]
+                trade = trade_twin()
+                trade.signature = data.signature
+                trade.profit = data.profit
+                trade.timestamp = moment
+                trade._undeclared = None  # noqa: SLF001 - a trade in the making
+                trade.__class__ = TradeExecuted
+                event = bot_twin()
+                event.raw = payload
+                event.received_at = received_at
+                event.bot_id = place.key or message.bot_id
+                event.event = "trade_executed"
+                event.data = trade
+                event.__class__ = BotUpdate
+                bots += 1
+            else:
+                event = None
+        except Misfit:  # it is no timestamp
+            event = None
         if event is None:
             event = otherwise(payload, received_at, wallet)
             if type(event) is PriceUpdate:
@@ -182,30 +189,31 @@ def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see
             else:
                 collected.odd = payload
                 break
-        if place.cell is not None:
-            place.cell.event = event
-        if place.queues:
+        cell = place.cell
+        if cell is not None:
+            cell.event = event
+        if place.queues is not None:
             for queue in place.queues:
                 if queue in queues:
                     queues[queue].append(event)
                 else:
                     queues[queue] = [event]
-        callbacks = place.callbacks
-        if not callbacks:
+        callback = place.first
+        if callback is None:
             continue
         if inline is None:
             called.append(event)
             continue
         try:
-            callbacks[0](event)
+            callback(event)
         except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
-            inline.failed(callbacks[0], event, error)
+            inline.failed(callback, event, error)
         now = clock()
         if now - since >= SLOW:
-            inline.was_slow(callbacks[0], event, now - since)
+            inline.was_slow(callback, event, now - since)
         since = now
-        if len(callbacks) > 1:
-            inline.call_others(callbacks, event)
+        if place.more:
+            inline.call_others(place.callbacks, event)
             since = clock()
     collected.prices, collected.transactions, collected.bots = prices, transactions, bots
     return collected

@@ -9,8 +9,10 @@ This one stands on the standard library alone; `_structs` has the one on msgspec
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import repeat
+from operator import length_hint
 from typing import Any, Final
 
 from attrs import frozen
@@ -22,7 +24,18 @@ from ._strict import Misfit, decimal_number, float_number, moment
 from .channels import Transactions
 from .events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
 
-__all__ = ["MAX_DEPTH", "Lane", "Make", "Moments", "Names", "Reading", "is_shallow", "stdlib_lane", "undeclared"]
+__all__ = [
+    "MAX_DEPTH",
+    "Incoming",
+    "Lane",
+    "Make",
+    "Moments",
+    "Names",
+    "Reading",
+    "is_shallow",
+    "stdlib_lane",
+    "undeclared",
+]
 
 Make = Callable[[bytes, datetime, "Transactions | None"], "DataEvent | None"]
 """``make(payload, received_at, wallet)``: the arguments of `Codec.decode`."""
@@ -103,19 +116,17 @@ class Reading:
     `bot_id`, `event`, and `data` with `signature`, `profit`, `timestamp`.  Timestamps are texts.
 
     Attributes:
-        decode: makes a message of a payload, or something else.
+        read: makes a message of each payload, or something else; raises nothing.
         price: the class of the messages of one kind; likewise `transaction` and `bot`.
-        refusals: what `decode` raises, and what `moments` does.
-        otherwise: makes the events of all that `decode` did not make a message of.
+        otherwise: makes the events of all that `read` did not make a message of.
         moments: timestamps read before.
         names: texts read before.
     """
 
-    decode: Callable[[bytes], Any]
+    read: Callable[[Sequence[bytes]], Iterable[Any]]
     price: type
     transaction: type
     bot: type
-    refusals: tuple[type[Exception], ...]
     otherwise: Make
     moments: Moments
     names: Names
@@ -123,6 +134,23 @@ class Reading:
 
 class _NoMessage:
     """The class of no message."""
+
+
+@frozen(eq=False)
+class Incoming:
+    """The payloads of one read on their way to consumers, each beside its message; whoever takes one takes both.
+
+    Attributes:
+        payloads: those that nobody took yet.
+        pairs: they and their messages.
+    """
+
+    payloads: Iterator[bytes]
+    pairs: Iterator[tuple[bytes, Any]]
+
+    def __len__(self) -> int:
+        """How many nobody took yet."""
+        return length_hint(self.payloads)
 
 
 @frozen(eq=False)
@@ -139,8 +167,14 @@ class Lane:
 
     @classmethod
     def whole(cls, make: Make) -> Lane:
-        """A lane whose halves cannot be had apart: what `len` makes, the least that can be called, is no message."""
-        return cls(make, Reading(len, _NoMessage, _NoMessage, _NoMessage, (), make, Moments(), Names()))
+        """A lane whose halves cannot be had apart: nothing is a message."""
+        reading = Reading(lambda _payloads: repeat(None), _NoMessage, _NoMessage, _NoMessage, make, Moments(), Names())
+        return cls(make, reading)
+
+    def incoming(self, payloads: Sequence[bytes]) -> Incoming:
+        """The payloads, read, for the hot path."""
+        waiting = iter(payloads)
+        return Incoming(waiting, zip(waiting, self.reading.read(payloads), strict=False))
 
     def __call__(self, payload: bytes, received_at: datetime, wallet: Transactions | None) -> DataEvent | None:
         """Make an event, or None."""

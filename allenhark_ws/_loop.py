@@ -23,7 +23,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -34,6 +34,7 @@ from ._aside import Interrupted, call_aside
 from ._codec import Codec, encode_auth, wire_type
 from ._counters import Counters
 from ._dispatch import CallbackThread, InlineCallbacks
+from ._lanes import Incoming
 from ._outlet import Outlet
 from ._ports import Clock, Tap, Transport, TransportFactory
 from ._process import enrol, is_exiting
@@ -537,19 +538,19 @@ class Loop:
     def _take_in(self, messages: Sequence[bytes], now: Instant) -> None:
         """Hand data to their consumers the fast way as far as that goes, and the rest the plain way, in order."""
         self._counters.bytes_received += sum(map(len, messages))
-        transport, rest = self._transport, iter(messages)
+        transport, incoming = self._transport, self._codec.lane.incoming(messages)
         while self._transport is transport:
-            left = self._express(rest, now)
+            left = self._express(incoming, now)
             if not left:
                 return
             self._take_in_plainly(left, now)
 
-    def _express(self, payloads: Iterator[bytes], now: Instant) -> list[bytes]:
+    def _express(self, incoming: Incoming, now: Instant) -> list[bytes]:
         """Deliver data events the fast way; the payloads that have to go the plain way before going on."""
         router = self._router()
         if router is None or self._outlet.held or self.session.state is not State.READY:
-            return list(payloads)
-        delivery = router.express(payloads, self._codec.lane, now.wall, self.session.wallet)
+            return list(incoming.payloads)
+        delivery = router.express(incoming, self._codec.lane, now.wall, self.session.wallet)
         if delivery.failure is not None:
             self.session.close(delivery.failure)
         self._outlet.emit(list(delivery.reports))

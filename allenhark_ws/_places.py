@@ -37,15 +37,26 @@ class Place:
 
     Attributes:
         callbacks: who is called, in order of registration.
-        queues: who gets it queued.
+        first: the first of them, or None.
+        more: whether there are others.
+        queues: who gets it queued; None instead of nobody.
         cell: where it is remembered, if its channel is wanted.
         key: the key, the text that all its events share; None for those without one, and for all unknown ones.
     """
 
     callbacks: tuple[Callback, ...]
-    queues: tuple[EventQueue, ...]
+    first: Callback | None
+    more: bool
+    queues: tuple[EventQueue, ...] | None
     cell: Cell | None
     key: str | None
+
+    @classmethod
+    def of(
+        cls, callbacks: tuple[Callback, ...], queues: tuple[EventQueue, ...], cell: Cell | None, key: str | None
+    ) -> Place:
+        """The place of these consumers."""
+        return cls(callbacks, callbacks[0] if callbacks else None, len(callbacks) > 1, queues or None, cell, key)
 
 
 class _Keyed(dict[str | None, Place]):
@@ -72,7 +83,9 @@ class _Keyed(dict[str | None, Place]):
             if found is not None:
                 return found
         cell = None if key is None else self._cells.get(key)
-        place = self[key] = Place(self._callbacks.find(self._cls, key), self._queues.find(self._cls, key), cell, name)
+        place = self[key] = Place.of(
+            self._callbacks.find(self._cls, key), self._queues.find(self._cls, key), cell, name
+        )
         return place
 
     def _is_known(self, key: str | None) -> bool:

@@ -8,16 +8,15 @@ Neighbours: `client` edits it, `_loop` delivers through it, `_dispatch` asks it 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
-from operator import length_hint
 from typing import Protocol
 
 from attrs import Factory, define, field, frozen
 
 from ._counters import Counters
 from ._express import Inline, express
-from ._lanes import Lane
+from ._lanes import Incoming, Lane
 from ._places import Callback, Cell, Places
 from ._queue import EventQueue
 from ._routes import Kind, RouteTable, event_key, key_of
@@ -318,13 +317,11 @@ class Router:
             failure = sink.failure
         return Delivery(done, [] if self._closed else reports, failure)
 
-    def express(
-        self, payloads: Iterator[bytes], lane: Lane, received_at: datetime, wallet: Transactions | None
-    ) -> Delivery:
+    def express(self, incoming: Incoming, lane: Lane, received_at: datetime, wallet: Transactions | None) -> Delivery:
         """Deliver data events as fast as that goes; see `_express`.
 
         Args:
-            payloads: frames of a READY connection; as many as are delivered, and `Delivery.left`, are taken.
+            incoming: frames of a READY connection; as many as are delivered, and `Delivery.left`, are taken.
             lane: makes the events.
             received_at: when the frames were read.
             wallet: the only wallet subscribed, or None.
@@ -334,10 +331,10 @@ class Router:
             may have no room for them.
         """
         queues = self.places.queues
-        if self._closed or not self._has_room(queues, length_hint(payloads)):
-            return Delivery(0, [], None, list(payloads))
+        if self._closed or not self._has_room(queues, len(incoming)):
+            return Delivery(0, [], None, list(incoming.payloads))
         inline = None if queues else self._sink.inline  # streams get their batch before any callback runs
-        done = express(payloads, lane, received_at, wallet, router=self, inline=inline)
+        done = express(incoming, lane, received_at, wallet, router=self, inline=inline)
         self._counters.count_data(done.prices, done.transactions, done.bots)
         delivery = self._hand_over(done.queues, done.called)
         if done.odd is not None:

@@ -8,6 +8,7 @@ looking it up costs half of what msgspec takes to read it again (measured), and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -51,6 +52,20 @@ _REFUSALS: Final = (msgspec.MsgspecError, ValueError, RecursionError, Misfit)
 """What reading raises: its own errors, which are no `ValueError` in old versions, one for what is not UTF-8, ours."""
 
 
+_MANY: Final = 4
+"""Payloads from which on it is quicker to read them together."""
+
+_TEXTS: Final = frozenset({bytes})
+"""The types of payloads that are text."""
+
+_BORDER: Final = b",0\n,"
+"""What stands between payloads that are read together as one array; a fifth of the time goes (measured).
+
+It parts them whatever is in them.  A line break is no part of a string (RFC 8259, section 7), a 0 stands for no key of
+an object, and no message has an array in it: so every border lies between elements of the whole, each payload is one or
+more of these, and when their number is right, each is one.
+"""
+
 _USUAL: Final = frozenset(map(len, ("2024-01-15T10:30:00Z", "2024-01-15T10:30:00.123Z", "2024-01-15T10:30:00.123456Z")))
 """Characters of the timestamps that msgspec reads as `_strict.moment` does, in a quarter of its time."""
 
@@ -67,6 +82,37 @@ def _moment(text: str, _type: object) -> datetime:
     return moment(text, None)
 
 
+class _Reader:
+    """Payloads into messages, one by one or all those of a read at once."""
+
+    def __init__(self) -> None:
+        self.decode = msgspec.json.Decoder(_Price | _Transaction | _Bot).decode
+        self._decode_array = msgspec.json.Decoder(list[_Price | _Transaction | _Bot | int]).decode
+
+    def read(self, payloads: Sequence[bytes]) -> Iterable[Any]:
+        """The message of each payload, or None."""
+        messages = self._read_together(payloads) if len(payloads) >= _MANY else None
+        return map(self._read_one, payloads) if messages is None else messages
+
+    def _read_together(self, payloads: Sequence[bytes]) -> list[Any] | None:
+        """All messages at once; None when one of the payloads is something else."""
+        if not _TEXTS.issuperset(map(type, payloads)):
+            return None
+        try:
+            found = self._decode_array(b"[%b]" % _BORDER.join(payloads))
+        except _REFUSALS:
+            return None
+        return found[::2] if len(found) == 2 * len(payloads) - 1 else None
+
+    def _read_one(self, payload: bytes) -> Any:
+        if type(payload) is bytes:
+            try:
+                return self.decode(payload)
+            except _REFUSALS:
+                pass
+        return None
+
+
 def msgspec_lane(otherwise: Make) -> Lane:
     """The lane for `float` numbers.
 
@@ -75,14 +121,14 @@ def msgspec_lane(otherwise: Make) -> Lane:
     Args:
         otherwise: the lane to ask about whatever msgspec refuses.
     """
-    decode = msgspec.json.Decoder(_Price | _Transaction | _Bot).decode
+    reader = _Reader()
     moments, names = Moments(_moment), Names()
 
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
         if type(payload) is not bytes:
             return None
         try:
-            message = decode(payload)
+            message = reader.decode(payload)
             if type(message) is _Price:
                 return _price(message, payload, received_at)
             if type(message) is _Transaction:
@@ -131,4 +177,4 @@ def msgspec_lane(otherwise: Make) -> Lane:
         event.__class__ = BotUpdate
         return event
 
-    return Lane(build, Reading(decode, _Price, _Transaction, _Bot, _REFUSALS, otherwise, moments, names))
+    return Lane(build, Reading(reader.read, _Price, _Transaction, _Bot, otherwise, moments, names))

@@ -117,13 +117,17 @@ class Rig:
 
     def fast(self, payloads: list[bytes], wallet: Transactions | None = None) -> None:
         """Deliver as the loop does: the fast way, and the plain way for what that leaves."""
-        rest = iter(payloads)
+        incoming = CODEC.lane.incoming(payloads)
         while True:
-            delivery = self.router.express(rest, CODEC.lane, AT, wallet)
+            delivery = self.router.express(incoming, CODEC.lane, AT, wallet)
             self.reports += delivery.reports
             if not delivery.left:
                 return
             self.plain(delivery.left, wallet)
+
+    def left(self, payloads: list[bytes]) -> list[bytes]:
+        """What the fast way leaves of these."""
+        return self.router.express(CODEC.lane.incoming(payloads), CODEC.lane, AT, None).left
 
     def plain(self, payloads: list[bytes], wallet: Transactions | None = None) -> None:
         """Deliver the plain way; what blocks is forced."""
@@ -318,8 +322,8 @@ def test_what_might_have_to_wait_for_room_goes_the_plain_way(inline: bool) -> No
     rig = Rig(inline, "block")
     rig.queue(PriceUpdate)
     payloads = encode(*(price("a", number) for number in range(6)))
-    assert rig.router.express(iter(payloads), CODEC.lane, AT, None).left == payloads
-    assert rig.router.express(iter(payloads[:5]), CODEC.lane, AT, None).left == []
+    assert rig.left(payloads) == payloads
+    assert rig.left(payloads[:5]) == []
     assert len(rig.queues[0]) == 5
 
 
@@ -328,8 +332,8 @@ def test_what_might_fill_a_blocking_callback_buffer_goes_the_plain_way() -> None
     rig = Rig(False, "block")
     rig.call("all", DataEvent)
     payloads = encode(*(price("a", number) for number in range(6)))
-    assert rig.router.express(iter(payloads), CODEC.lane, AT, None).left == payloads
-    assert rig.router.express(iter(payloads[:5]), CODEC.lane, AT, None).left == []
+    assert rig.left(payloads) == payloads
+    assert rig.left(payloads[:5]) == []
 
 
 def test_distinct_mints_of_a_hostile_server_leave_nothing_behind() -> None:
@@ -350,4 +354,4 @@ def test_a_binary_frame_is_no_event() -> None:
         __slots__ = ()
 
     payload = Binary(encode(price("a"))[0])
-    assert Rig(inline=True).router.express(iter([payload]), CODEC.lane, AT, None).left == [payload]
+    assert Rig(inline=True).left([payload]) == [payload]

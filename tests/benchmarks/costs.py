@@ -93,7 +93,7 @@ class _Parts:
 
     def deliver(self, router: Router) -> None:
         """All that the background thread does with a read."""
-        router.express(iter(self.cut()), self._codec.lane, _AT, self._wallet)
+        router.express(self._codec.lane.incoming(self.cut()), self._codec.lane, _AT, self._wallet)
 
     def inline(self, callback: Callback | None) -> Step:
         """The same, with a callback for each kind of event or without."""
