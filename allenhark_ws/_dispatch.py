@@ -170,16 +170,17 @@ class CallbackThread:
 
     def _call_back(self, event: Event) -> None:
         """Call every callback of the event, but those that are removed meanwhile."""
-        runner = self._runner
-        callbacks = runner.callbacks_for(event)
+        router = self._runner.router()
+        callbacks = () if router is None else router.callbacks_for(event)
+        router = None  # see `_Runner.callbacks_for`, whose call this spares
         for callback in callbacks:
-            if callback is callbacks[0] or runner.is_still_wanted(callback, event, callbacks):
+            if callback is callbacks[0] or self._runner.is_still_wanted(callback, event, callbacks):
                 self._current = (callback, event, self._clock())
                 try:
                     callback(event)
                 except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
-                    runner.failed(callback, event, error)
-                self._current = None
+                    self._runner.failed(callback, event, error)
+        self._current = None
 
     def overdue(self, now: float) -> SlowCallback | None:
         """The report of a callback that is slow and was not reported yet."""
