@@ -89,6 +89,13 @@ def replay(  # noqa: PLR0913 - every setting is an argument of its own
             the rest is played, and then the client ends with this error, which names the first.  An end that a crash
             tore off is no error.
         ConfigurationError: an argument cannot be used.
+
+    Example:
+        >>> with client.record("day.jsonl"), client.stream(Price("M")) as prices:
+        ...     first = prices.get(timeout=5)
+        >>> with replay("day.jsonl", speed=0) as played, played.stream(Price("M")) as prices:
+        ...     prices.get(timeout=5) == first
+        True
     """
     paths = paths_of(path)
     _check_speed(speed, callback_overflow)

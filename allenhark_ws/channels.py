@@ -28,12 +28,17 @@ def _identifier(instance: object, attribute: Attribute[Any], value: object) -> N
 
 @frozen(weakref_slot=False)
 class Channel:
-    """Base of the three channel kinds; not subscribable itself."""
+    """Base of the three channel kinds; not subscribable itself.
+
+    Example:
+        >>> isinstance(Price("So11111111111111111111111111111111111111112"), Channel)
+        True
+    """
 
 
 @frozen(weakref_slot=False)
 class Bot(Channel):
-    """Updates of one trading bot.
+    """Updates of one trading bot (vendor's page, "Bot Updates").
 
     Args:
         bot_id: the bot's id, for example ``"bot_abc123"``; sent as ``botId``.
@@ -41,6 +46,10 @@ class Bot(Channel):
     Raises:
         TypeError: the id is not a string.
         ValueError: the id is empty or blank.
+
+    Example:
+        >>> Bot("bot_abc123") == Bot("bot_abc123")
+        True
     """
 
     bot_id: str = field(validator=_identifier)
@@ -48,7 +57,7 @@ class Bot(Channel):
 
 @frozen(weakref_slot=False)
 class Price(Channel):
-    """Price changes of one token.
+    """Price changes of one token (vendor's page, "Market Data").
 
     Args:
         mint: the token's mint address, base58 text; sent as it is.
@@ -56,6 +65,11 @@ class Price(Channel):
     Raises:
         TypeError: the mint is not a string.
         ValueError: the mint is empty or blank.
+
+    Example:
+        >>> names = {Price("So11111111111111111111111111111111111111112"): "SOL"}
+        >>> names[Price("So11111111111111111111111111111111111111112")]
+        'SOL'
     """
 
     mint: str = field(validator=_identifier)
@@ -63,7 +77,7 @@ class Price(Channel):
 
 @frozen(weakref_slot=False)
 class Transactions(Channel):
-    """Confirmations of one wallet's transactions.
+    """Confirmations of one wallet's transactions (vendor's page, "Transaction Notifications").
 
     The server's ``transaction_confirmed`` names no wallet: with several wallets on one client each confirmation goes to
     all of their consumers.  Use one client per wallet to tell them apart.
@@ -74,6 +88,11 @@ class Transactions(Channel):
     Raises:
         TypeError: the wallet is not a string.
         ValueError: the wallet is empty or blank.
+
+    Example:
+        >>> Transactions(" ")
+        Traceback (most recent call last):
+        ValueError: Transactions(wallet=…) must not be empty or blank: pass the id as the server knows it
     """
 
     wallet: str = field(validator=_identifier)

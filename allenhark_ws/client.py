@@ -102,6 +102,13 @@ class Subscription:
     """The handle of one `Client.subscribe`; `close()`, or leaving a ``with`` block, undoes it.
 
     A handle that is simply dropped stays subscribed: it holds nothing open but its client.
+
+    Example:
+        >>> with client.subscribe(Price("M")):
+        ...     client.subscriptions
+        frozenset({Price(mint='M')})
+        >>> client.subscriptions
+        frozenset()
     """
 
     def __init__(self, release: Callable[[Hashable], None], holder: Hashable, channels: tuple[Channel, ...]) -> None:
@@ -151,11 +158,16 @@ class Client:
         ssl_context: an `ssl.SSLContext` to verify the server with; None: the system's certificates.
         proxy: a URL (``http://``, ``socks5h://``…), None for the environment's, False for none.
         headers: further HTTP headers for the upgrade.
-        max_message_size: bytes of the largest message accepted.
+        max_message_size: bytes of the largest message accepted (RFC 6455, 10.4); a larger one ends the connection, 1009.
         allow_insecure: allow ``ws://`` to other hosts, the key in clear.
 
     Raises:
         ConfigurationError: an argument cannot be used; the text says what to pass.
+
+    Example:
+        >>> with Client() as client, client.stream(Price("M")) as prices:
+        ...     prices.get(timeout=5).mint
+        'M'
     """
 
     def __init__(  # noqa: PLR0913 - every setting is an argument of its own
@@ -254,6 +266,13 @@ class Client:
 
         Raises:
             ClientClosed, or the terminal error: the client has ended.
+
+        Example:
+            >>> client = Client().start()
+            >>> stream = client.stream(Price("M"))  # in any state
+            >>> stream.get(timeout=5).mint
+            'M'
+            >>> client.close()
         """
         self._start()
         return self
@@ -283,6 +302,12 @@ class Client:
             ConnectionFailed: `Backoff.max_attempts` attempts failed; the client is closed.
             ClientClosed: the client was closed, before or meanwhile.
             RuntimeError: called in an inline callback, where waiting would wait for itself.
+
+        Example:
+            >>> client = Client().connect(timeout=30)
+            >>> client.state
+            <State.READY: 'ready'>
+            >>> client.close()
         """
         patience = self._settings.connect_timeout if timeout is None else _seconds(timeout, "connect(timeout=…)")
         self._check_may_wait("connect")
@@ -314,6 +339,13 @@ class Client:
             AllenHarkError: the terminal error, if the client ended with one.
             ClientClosed: the client had been closed before.
             RuntimeError: called in a callback.
+
+        Example:
+            >>> client = Client()
+            >>> @client.on(Connected)
+            ... def leave(event):
+            ...     client.close()
+            >>> client.run_forever()
         """
         self._check_may_wait("run_forever")
         if self._loop.callbacks is not None and self._loop.callbacks.runs_here():
@@ -336,6 +368,11 @@ class Client:
 
         Args:
             timeout: seconds it may take at most; callbacks not delivered by then are dropped, except `Closed`.
+
+        Example:
+            >>> client.close()
+            >>> client.state
+            <State.CLOSED: 'closed'>
         """
         deadline = time.monotonic() + _seconds(timeout, "close(timeout=…)")
         if self._loop.forked:
@@ -364,6 +401,12 @@ class Client:
 
         Raises:
             ClientClosed, or the terminal error: the client has ended.
+
+        Example:
+            >>> connections = client.stream(Connected)
+            >>> client.reconnect()
+            >>> connections.get(timeout=5).attempt
+            1
         """
         if not self._start():
             self._loop.reconnect()
@@ -383,6 +426,13 @@ class Client:
         Raises:
             TypeError: no channel, something that is none, or a callback that is not callable.
             ClientClosed, or the terminal error: the client has ended.
+
+        Example:
+            >>> prices = []
+            >>> subscription = client.subscribe(Price("M"), callback=prices.append)
+            >>> simulator.wait_for(lambda: prices)[0].mint
+            'M'
+            >>> subscription.close()
         """
         chosen = _channels(channels, "subscribe")
         if callback is not None:
@@ -400,6 +450,13 @@ class Client:
         Raises:
             TypeError: no channel, or something that is none.
             ClientClosed: this process was forked from the client's.
+
+        Example:
+            >>> client.subscribe(Price("M"), Bot("bot_abc123"))
+            <Subscription Price(mint='M'), Bot(bot_id='bot_abc123')>
+            >>> client.unsubscribe(Price("M"))
+            >>> client.subscriptions
+            frozenset({Bot(bot_id='bot_abc123')})
         """
         chosen = _channels(channels, "unsubscribe")
         self._check_process()
@@ -427,6 +484,15 @@ class Client:
         Raises:
             TypeError: the kind or the callback is none.
             ClientClosed: this process was forked from the client's.
+
+        Example:
+            >>> gaps = []
+            >>> @client.on(Gap)
+            ... def remember(gap):
+            ...     gaps.append(gap)
+            >>> client.reconnect()
+            >>> simulator.wait_for(lambda: len(gaps))
+            1
         """
         chosen = check_kind(kind)
         self._check_process()
@@ -443,6 +509,10 @@ class Client:
         """Do not call this callback any more, whatever it was registered for; nothing when it was not.
 
         An event that it is being called with right now it still finishes.
+
+        Example:
+            >>> callback = client.on(PriceUpdate, print)
+            >>> client.off(print)
         """
         _check_callback(callback)
         self._check_process()
@@ -489,6 +559,11 @@ class Client:
         Raises:
             TypeError, ValueError: a kind, the size or the policy is none.
             ClientClosed, or the terminal error: the client has ended.
+
+        Example:
+            >>> with client.stream(Price("M"), Gap, maxsize=1_000, overflow="latest") as stream:
+            ...     stream.get(timeout=5).mint
+            'M'
         """
         chosen = tuple(check_kind(kind) for kind in kinds) or (DataEvent,)
         named = [kind for kind in chosen if isinstance(kind, Channel)]
@@ -548,6 +623,12 @@ class Client:
             RecordingError: what is to be appended to is no recording, or is damaged.
             ValueError, TypeError: an argument cannot be used.
             ClientClosed, or the terminal error: the client has ended.
+
+        Example:
+            >>> with client.record("day.jsonl.gz") as recorder:
+            ...     seconds = client.flush()
+            >>> recorder.frames, recorder.lost  # the pong
+            (1, 0)
         """
         from .recording import begin  # noqa: PLC0415 - most clients record nothing
 
@@ -585,6 +666,11 @@ class Client:
         Raises:
             TypeError: not a channel.
             ClientClosed: this process was forked from the client's.
+
+        Example:
+            >>> subscription = client.subscribe(Price("M"))
+            >>> simulator.wait_for(lambda: client.latest(Price("M"))).mint
+            'M'
         """
         (chosen,) = _channels((channel,), "latest")
         self._check_process()
@@ -593,7 +679,8 @@ class Client:
     def flush(self, timeout: float = 10.0) -> float:
         """Wait until the server has processed everything sent before; waits for READY, over a reconnect too.
 
-        A ping goes out behind what is to be sent; since the server answers in order, its pong is the proof.
+        A ping goes out behind what is to be sent; since the server answers in order, its pong is the proof.  The
+        vendor's page documents no other reply: none to ``auth`` or ``subscribe``.
 
         Args:
             timeout: seconds to wait at most.
@@ -606,6 +693,13 @@ class Client:
             RequestRejected: the server answered errors to what was sent before; they are in `.errors`.
             ClientClosed, or the terminal error: the client has ended, before or meanwhile.
             RuntimeError: called in an inline callback, where the pong could never be read.
+
+        Example:
+            >>> subscription = client.subscribe(Price("M"))
+            >>> client.flush(timeout=5) < 5
+            True
+            >>> simulator.subscriptions
+            frozenset({Price(mint='M')})
         """
         patience = _seconds(timeout, "flush(timeout=…)")
         self._check_may_wait("flush")

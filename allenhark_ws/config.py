@@ -91,8 +91,8 @@ def _instance_of(kind: type, plain: str) -> Callable[[Any, Any, Any], None]:
 class Backoff:
     """How long to wait between tries: exponential with full jitter.
 
-    The n-th wait is drawn evenly from 0 to ``min(maximum, initial * multiplier ** n)``; the first retry after the loss
-    of a stable connection comes at once.
+    The n-th wait is drawn evenly from 0 to ``min(maximum, initial * multiplier ** n)`` ("Full Jitter" of Marc Brooker's
+    "Exponential Backoff And Jitter", 2015); the first retry after the loss of a stable connection comes at once.
 
     Args:
         initial: upper bound of the first wait, seconds, more than 0.
@@ -103,6 +103,10 @@ class Backoff:
 
     Raises:
         ConfigurationError: a value is out of range or of another type.
+
+    Example:
+        >>> Backoff(initial=1.0, max_attempts=5)
+        Backoff(initial=1.0, maximum=30.0, multiplier=2.0, reset_after=30.0, max_attempts=5)
     """
 
     initial: float = field(default=0.5, validator=_number(0, above=True))

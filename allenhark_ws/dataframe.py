@@ -80,6 +80,11 @@ def to_dataframe(events: Iterable[Event], *, decimal: bool | None = None) -> pd.
     Raises:
         ImportError: pandas is missing; the text says what to install.
         TypeError: something is no event.
+
+    Example:
+        >>> table = to_dataframe([TransactionConfirmed("5VERv8…", "confirmed", 250123456)])
+        >>> table[["signature", "slot"]].values.tolist()
+        [['5VERv8…', 250123456]]
     """
     pandas = _load()
     if not isinstance(events, Iterable):

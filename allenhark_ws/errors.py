@@ -75,7 +75,16 @@ def _rebuild(cls: type[AllenHarkError], fields: dict[str, Any], notes: list[str]
 
 @define(slots=False, eq=False, repr=False)
 class AllenHarkError(Exception):
-    """Base of all errors of this package; catch it to catch them all."""
+    """Base of all errors of this package; catch it to catch them all.
+
+    Example:
+        >>> client.close()
+        >>> try:
+        ...     client.flush()
+        ... except AllenHarkError as error:
+        ...     print(error)
+        the client is closed; make a new Client
+    """
 
     def __str__(self) -> str:
         return type(self).__name__
@@ -94,6 +103,11 @@ class ConfigurationError(AllenHarkError, ValueError):
 
     Attributes:
         problem: what is wrong and what to pass instead.
+
+    Example:
+        >>> Client(pong_timeout=0)
+        Traceback (most recent call last):
+        allenhark_ws.errors.ConfigurationError: Client(pong_timeout=…) must be more than 0, got 0
     """
 
     problem: str
@@ -109,6 +123,14 @@ class ConnectionFailed(AllenHarkError):
     Attributes:
         reason: what failed, in words.
         attempts: how many attempts failed in a row when the client gave up; None for a single attempt.
+
+    Example:
+        >>> simulator.refuse()
+        >>> try:
+        ...     Client(backoff=Backoff(initial=0.01, max_attempts=2)).run_forever()
+        ... except ConnectionFailed as error:
+        ...     print(error.attempts)
+        2
     """
 
     reason: str
@@ -129,6 +151,14 @@ class ConnectTimeout(ConnectionFailed, TimeoutError):
 
     Attributes:
         timeout: seconds waited.
+
+    Example:
+        >>> simulator.refuse()
+        >>> try:
+        ...     Client().connect(timeout=0.1)
+        ... except ConnectTimeout as error:
+        ...     print(error.timeout)
+        0.1
     """
 
     timeout: float = field(default=0.0, kw_only=True)
@@ -143,12 +173,17 @@ class ConnectTimeout(ConnectionFailed, TimeoutError):
 
 @define(slots=False, eq=False, repr=False)
 class HandshakeRejected(ConnectionFailed):
-    """The server, or something before it, answered the WebSocket upgrade with an HTTP status.
+    """The server, or something before it, answered the upgrade with an HTTP status other than 101 (RFC 6455, 4.1).
 
     Attributes:
         status: the HTTP status code.
         headers: the response's headers as received, names in lower case.
-        retry_after: seconds the server asked us to wait (``Retry-After``), or None.
+        retry_after: seconds the server asked us to wait (``Retry-After``; RFC 9110, 10.2.3), or None.
+
+    Example:
+        >>> error = HandshakeRejected(429, {"retry-after": "7"}, retry_after=7.0)
+        >>> error.status, error.headers["retry-after"]
+        (429, '7')
     """
 
     status: int
@@ -172,6 +207,13 @@ class AuthenticationError(ConnectionFailed):
     Attributes:
         reason: what the server said, the key itself redacted.
         code: the close code, HTTP status or error code it said it with, or None.
+
+    Example:
+        >>> try:
+        ...     Client("a wrong key").connect()
+        ... except AuthenticationError as error:
+        ...     print(error.reason)
+        invalid API key
     """
 
     code: int | str | None = None
@@ -188,6 +230,14 @@ class CertificateRejected(ConnectionFailed):
     Attributes:
         reason: what the verification found.
         host: the host name that was to be verified.
+
+    Example:
+        >>> with Simulator(tls=True) as stranger:
+        ...     try:
+        ...         Client(url=stranger.url).connect()
+        ...     except CertificateRejected as error:
+        ...         print(error.host)
+        localhost
     """
 
     host: str = ""
@@ -207,6 +257,12 @@ class ConnectionLost(AllenHarkError):
         reason: what happened, in words.
         code: the close code the server sent, 1005 for a close without one, 1006 when no close came (RFC 6455, 7.4.1).
         close_reason: the server's close reason, the key redacted; empty when there was none.
+
+    Example:
+        >>> losses = client.stream(Disconnected)
+        >>> simulator.reset()
+        >>> losses.get(timeout=5).cause.code
+        1006
     """
 
     reason: str
@@ -223,6 +279,10 @@ class RequestRejected(AllenHarkError):
 
     Attributes:
         errors: the `ServerError` events, oldest first.
+
+    Example:
+        >>> RequestRejected([ServerError("no such mint", 404)]).errors
+        (ServerError(message='no such mint', code=404),)
     """
 
     errors: tuple[ServerError, ...] = field(converter=_to_tuple)
@@ -241,6 +301,14 @@ class FlushTimeout(AllenHarkError, TimeoutError):
 
     Attributes:
         timeout: seconds waited.
+
+    Example:
+        >>> simulator.mute_pongs()
+        >>> try:
+        ...     client.flush(timeout=0.1)
+        ... except FlushTimeout as error:
+        ...     print(error)
+        no answer from the server within 0.1 s; look at client.state, or pass a longer timeout
     """
 
     timeout: float
@@ -255,6 +323,13 @@ class StreamClosed(AllenHarkError):
 
     Attributes:
         name: the stream's name.
+
+    Example:
+        >>> stream = client.stream(Gap)
+        >>> stream.close()
+        >>> stream.get()
+        Traceback (most recent call last):
+        allenhark_ws.errors.StreamClosed: stream-1(Gap) is closed and drained; make a new one with client.stream()
     """
 
     name: str = "stream"
@@ -270,6 +345,11 @@ class SlowConsumer(AllenHarkError):
     Attributes:
         consumer: the consumer's name.
         maxsize: how many events its queue holds.
+
+    Example:
+        >>> error = SlowConsumer("stream-1(PriceUpdate)", maxsize=10_000)
+        >>> error.consumer, error.maxsize
+        ('stream-1(PriceUpdate)', 10000)
     """
 
     consumer: str
@@ -291,6 +371,15 @@ class RecordingError(AllenHarkError):
         problem: what is wrong, and what can be done about it.
         line: the number of the line, the header's being 1; None when it is not about one.
         count: how many lines in all are damaged, this one being the first.
+
+    Example:
+        >>> from pathlib import Path
+        >>> length = Path("notes.txt").write_text("no recording")
+        >>> try:
+        ...     replay("notes.txt")
+        ... except RecordingError as error:
+        ...     print(error.problem)
+        this is no recording: its first line is not the header of one
     """
 
     path: str
@@ -310,6 +399,12 @@ class ClientClosed(AllenHarkError):
 
     Attributes:
         reason: why it cannot be used.
+
+    Example:
+        >>> client.close()
+        >>> client.subscribe(Price("M"))
+        Traceback (most recent call last):
+        allenhark_ws.errors.ClientClosed: the client is closed; make a new Client
     """
 
     reason: str = "the client is closed"

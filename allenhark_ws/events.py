@@ -59,7 +59,14 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @frozen(weakref_slot=False)
 class Event:
-    """Base of all events; a callback or stream on it gets everything."""
+    """Base of all events; a callback or stream on it gets everything.
+
+    Example:
+        >>> everything = client.stream(Event)
+        >>> client.reconnect()
+        >>> [type(everything.get(timeout=5)).__name__ for _ in range(2)]
+        ['Disconnected', 'Reconnecting']
+    """
 
     def _repr_html_(self) -> str:
         from ._html import value_html  # noqa: PLC0415 - loaded when a notebook asks
@@ -105,17 +112,40 @@ class _WireEvent(Event):
 
 @frozen(weakref_slot=False)
 class DataEvent(_WireEvent):
-    """Base of the events of subscribed channels."""
+    """Base of the events of subscribed channels.
+
+    Example:
+        >>> stream = client.stream(DataEvent)
+        >>> subscription = client.subscribe(Price("M"))
+        >>> event = stream.get(timeout=5)
+        >>> event.channel, event.raw[:7]
+        (Price(mint='M'), b'{"type"')
+    """
 
 
 @frozen(weakref_slot=False)
 class ServerEvent(_WireEvent):
-    """Base of what the server says beside data."""
+    """Base of what the server says beside data.
+
+    Example:
+        >>> stream = client.stream(ServerEvent)
+        >>> simulator.send_error("slow down")
+        1
+        >>> stream.get(timeout=5).message
+        'slow down'
+    """
 
 
 @frozen(weakref_slot=False)
 class LifecycleEvent(Event):
-    """Base of what the client says about itself."""
+    """Base of what the client says about itself.
+
+    Example:
+        >>> stream = client.stream(LifecycleEvent)
+        >>> client.close()
+        >>> list(stream)
+        [Closed(error=None)]
+    """
 
 
 def _channel(kind: Callable[[str], Channel], identifier: object) -> Channel | None:
@@ -131,6 +161,12 @@ class PriceUpdate(DataEvent):
         price: `float`, or `Decimal` with ``Client(decimal=True)``; the vendor's page names no currency.
         volume: like `price`.
         timestamp: the server's time, aware, UTC.
+
+    Example:
+        >>> from datetime import datetime, timezone
+        >>> event = PriceUpdate("M", price=1.0001, volume=1e6, timestamp=datetime(2024, 1, 15, tzinfo=timezone.utc))
+        >>> event.channel
+        Price(mint='M')
     """
 
     mint: str
@@ -155,6 +191,12 @@ class TradeExecuted:
         profit: `float`, or `Decimal` with ``Client(decimal=True)``; the vendor's page names no currency.
         timestamp: the server's time, aware, UTC.
         extra: keys of the message's ``data`` that are not declared, as received.
+
+    Example:
+        >>> from datetime import datetime, timezone
+        >>> trade = TradeExecuted("5VERv8…", profit=0.15, timestamp=datetime(2024, 1, 15, tzinfo=timezone.utc))
+        >>> trade.profit
+        0.15
     """
 
     signature: str
@@ -190,6 +232,11 @@ class BotUpdate(DataEvent):
         bot_id: the bot's id.
         event: what happened; ``"trade_executed"`` is the one the vendor's page documents.
         data: `TradeExecuted` for a ``trade_executed`` that fits it, else a read-only, hashable mapping.
+
+    Example:
+        >>> event = BotUpdate("bot_abc123", "paused", {"reason": "no funds"})
+        >>> event.data["reason"], event.channel
+        ('no funds', Bot(bot_id='bot_abc123'))
     """
 
     bot_id: str
@@ -215,6 +262,10 @@ class TransactionConfirmed(DataEvent):
         channel: `Transactions` of the wallet when the message names it or just one wallet is subscribed, else None,
             since the documented message does not say whose transaction it is.  What was on its way while a wallet was
             unsubscribed cannot be told apart: with one wallet left, it is taken for that one's.
+
+    Example:
+        >>> TransactionConfirmed("5VERv8…", "confirmed", 250123456, channel=Transactions("W")).channel
+        Transactions(wallet='W')
     """
 
     signature: str
@@ -231,6 +282,10 @@ class Pong(ServerEvent):
 
     Attributes:
         timestamp: the server's time, aware, UTC; None when absent or unreadable.
+
+    Example:
+        >>> Pong()
+        Pong(timestamp=None)
     """
 
     timestamp: datetime | None = None
@@ -247,6 +302,10 @@ class ServerError(ServerEvent):
         code: what was found in ``code`` or ``error.code``, or None.
         channel: the channel the error names, or None.
         extra: every key but ``type``, ``message`` and ``code``.
+
+    Example:
+        >>> ServerError("no such mint", code=404, raw=b'{"type": "error", "mint": "M", "hint": "base58"}').extra["hint"]
+        'base58'
     """
 
     message: str
@@ -276,6 +335,13 @@ class UnknownMessage(ServerEvent):
 
     Attributes:
         type: the message's type.
+
+    Example:
+        >>> stream = client.stream(UnknownMessage)
+        >>> simulator.send_raw('{"type": "news", "title": "maintenance"}')
+        1
+        >>> stream.get(timeout=5).extra["title"]
+        'maintenance'
     """
 
     type: str
@@ -287,6 +353,13 @@ class InvalidMessage(ServerEvent):
 
     Attributes:
         reason: what does not fit.
+
+    Example:
+        >>> stream = client.stream(InvalidMessage)
+        >>> simulator.send_raw("[]")
+        1
+        >>> stream.get(timeout=5).reason
+        'expected a JSON object, got an array'
     """
 
     reason: str
@@ -301,6 +374,10 @@ class Connected(LifecycleEvent):
     Attributes:
         attempt: which try it was since the start or the loss, from 1.
         rtt: seconds from the first ping to its pong.
+
+    Example:
+        >>> Connected(attempt=1, rtt=0.02)
+        Connected(attempt=1, rtt=0.02)
     """
 
     attempt: int
@@ -316,6 +393,13 @@ class Disconnected(LifecycleEvent):
         reason: the server's close reason, the key redacted.
         cause: why, in words.
         will_retry_in: seconds until the next try, or None when there will be none.
+
+    Example:
+        >>> losses = client.stream(Disconnected)
+        >>> simulator.close(1001, "maintenance")
+        >>> loss = losses.get(timeout=5)
+        >>> loss.code, loss.reason
+        (1001, 'maintenance')
     """
 
     code: int
@@ -332,6 +416,13 @@ class Reconnecting(LifecycleEvent):
         attempt: the number of the coming try, counted as in `Connected`.
         delay: seconds to wait before it.
         cause: what made it necessary.
+
+    Example:
+        >>> retries = client.stream(Reconnecting)
+        >>> client.reconnect()
+        >>> retry = retries.get(timeout=5)
+        >>> retry.attempt, retry.delay
+        (1, 0.0)
     """
 
     attempt: int
@@ -351,6 +442,12 @@ class Gap(LifecycleEvent):
         duration: seconds between, by the monotonic clock.
         channels: the channels wanted before the loss and still wanted.
         cause: why the connection was lost.
+
+    Example:
+        >>> subscription, gaps = client.subscribe(Price("M")), client.stream(Gap)
+        >>> client.reconnect()
+        >>> gaps.get(timeout=5).channels
+        frozenset({Price(mint='M')})
     """
 
     started_at: datetime
@@ -367,6 +464,10 @@ class EventsDropped(LifecycleEvent):
     Attributes:
         count: how many it lost since its last report.
         consumer: its name.
+
+    Example:
+        >>> EventsDropped(count=3, consumer="stream-1(PriceUpdate)").count
+        3
     """
 
     count: int
@@ -380,6 +481,10 @@ class SlowCallback(LifecycleEvent):
     Attributes:
         callback: the callback.
         seconds: how long it has been running.
+
+    Example:
+        >>> SlowCallback(callback=print, seconds=1.0).seconds
+        1.0
     """
 
     callback: Callable[..., object]
@@ -394,6 +499,15 @@ class CallbackError(LifecycleEvent):
         callback: the callback.
         event: what it was called with.
         error: what it raised, traceback included.
+
+    Example:
+        >>> failures = client.stream(CallbackError)
+        >>> @client.on(Gap)
+        ... def fail(gap):
+        ...     raise ValueError("not my day")
+        >>> client.reconnect()
+        >>> failures.get(timeout=5).error
+        ValueError('not my day')
     """
 
     callback: Callable[..., object]
@@ -407,6 +521,12 @@ class Closed(LifecycleEvent):
 
     Attributes:
         error: the terminal error, or None after `close()`.
+
+    Example:
+        >>> ends = client.stream(Closed)
+        >>> client.close()
+        >>> ends.get(timeout=5)
+        Closed(error=None)
     """
 
     error: AllenHarkError | None = None

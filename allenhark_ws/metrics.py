@@ -120,6 +120,13 @@ class ClientMetrics(Collector):
 
     Raises:
         ConfigurationError: the registry has one already, or another collector of these names.
+
+    Example:
+        >>> from prometheus_client import CollectorRegistry
+        >>> registry = CollectorRegistry()
+        >>> ClientMetrics(registry).add(client, "main")
+        >>> registry.get_sample_value("allenhark_ws_reconnects_total", {"client": "main"})
+        0
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:

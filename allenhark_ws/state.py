@@ -14,7 +14,12 @@ __all__ = ["TRANSITIONS", "State"]
 
 
 class State(Enum):
-    """Where a client stands; `Client.state` tells."""
+    """Where a client stands; `Client.state` tells.
+
+    Example:
+        >>> client.state
+        <State.READY: 'ready'>
+    """
 
     IDLE = "idle"
     """Made, not started: no thread, no socket."""

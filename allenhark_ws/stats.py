@@ -37,6 +37,11 @@ class Stats:
         rtt_min: the shortest of them, or None.
         rtt_avg: their mean, or None.
         clock_offset: server time minus local time, seconds, from the last pong that had a timestamp; None without one.
+
+    Example:
+        >>> stats = client.stats
+        >>> stats.state, stats.reconnects, stats.received_by_type["pong"]
+        (<State.READY: 'ready'>, 0, 1)
     """
 
     state: State

@@ -37,6 +37,13 @@ class Stream(Generic[E]):
 
     Any number of threads may read; each event goes to one of them.  Iterating waits for events until the stream is
     closed and drained.  Use it in a ``with`` block, or call `close()`, to release the channels it subscribed.
+
+    Example:
+        >>> with client.stream(Price("M")) as prices:
+        ...     for event in prices:
+        ...         print(event.mint)
+        ...         break
+        M
     """
 
     def __init__(
@@ -68,6 +75,10 @@ class Stream(Generic[E]):
             AllenHarkError: the client failed (its terminal error), or this stream (`SlowConsumer`), and it is drained.
             ValueError: the timeout is negative.
             RuntimeError: waiting in an inline callback, where nothing could ever arrive.
+
+        Example:
+            >>> client.stream(Bot("bot_abc123")).get(timeout=5).event
+            'trade_executed'
         """
         seconds = self._patience(timeout if block else 0.0)
         drained, error = False, None
@@ -82,7 +93,16 @@ class Stream(Generic[E]):
         raise queue.Empty
 
     def get_nowait(self) -> E:
-        """`get` without waiting."""
+        """`get` without waiting.
+
+        Example:
+            >>> from queue import Empty
+            >>> try:
+            ...     client.stream(Gap).get_nowait()
+            ... except Empty:
+            ...     print("no gap")
+            no gap
+        """
         return self.get(block=False)
 
     def get_batch(self, max_items: int, timeout: float | None = None) -> list[E]:
@@ -98,6 +118,13 @@ class Stream(Generic[E]):
         Raises:
             StreamClosed, AllenHarkError, RuntimeError: as `get`.
             ValueError: `max_items` is below 1, or the timeout is negative.
+
+        Example:
+            >>> stream = client.stream(Price("M"))
+            >>> len(stream.get_batch(100, timeout=5)) >= 1
+            True
+            >>> client.stream(Gap).get_batch(100, timeout=0)
+            []
         """
         if isinstance(max_items, bool) or not isinstance(max_items, int):
             raise TypeError(f"max_items takes a whole number, got {type(max_items).__name__}")
@@ -160,6 +187,13 @@ class Stream(Generic[E]):
         Raises:
             ImportError: pandas is missing; the text says what to install, and nothing was taken.
             AllenHarkError: nothing is queued, and the client failed (its terminal error), or this stream did.
+
+        Example:
+            >>> prices = client.stream(Price("M"))
+            >>> simulator.wait_for(prices.qsize) >= 1
+            True
+            >>> prices.to_dataframe()["mint"].unique().tolist()
+            ['M']
         """
         from .dataframe import to_dataframe  # noqa: PLC0415 - pandas is an extra, and heavy
 
@@ -171,11 +205,21 @@ class Stream(Generic[E]):
             yield from self.get_batch(max(1, self.qsize()), timeout=0)
 
     def qsize(self) -> int:
-        """How many events are queued."""
+        """How many events are queued.
+
+        Example:
+            >>> client.stream(Gap).qsize()
+            0
+        """
         return len(self._events)
 
     def empty(self) -> bool:
-        """Whether none is."""
+        """Whether none is.
+
+        Example:
+            >>> client.stream(Gap).empty()
+            True
+        """
         return not len(self._events)
 
     @property
@@ -207,6 +251,12 @@ class Stream(Generic[E]):
         """Take no more events and release the channels; what is queued can still be read.  Idempotent, any thread.
 
         In a forked child it does nothing: the stream is the parent's.
+
+        Example:
+            >>> stream = client.stream(Price("M"))
+            >>> stream.close()
+            >>> client.subscriptions
+            frozenset()
         """
         if not self._finalizer.alive:
             return

@@ -46,6 +46,12 @@ class Converted:
         others: frames that are no data events: pongs, errors, unknown and invalid messages.
         damaged: lines of the recording that could not be read.
         error: the error of the first of them, or None.
+
+    Example:
+        >>> with client.record("day.jsonl"):
+        ...     seconds = client.flush()  # a pong
+        >>> recording.convert("day.jsonl", "day.csv")
+        Converted(rows=0, others=1, damaged=0, error=None)
     """
 
     rows: int
@@ -78,6 +84,12 @@ def convert(
         RecordingError: the source is no recording.
         ConfigurationError: the target's name ends in none of the three.
         ImportError: Parquet is asked for and pyarrow is not installed.
+
+    Example:
+        >>> with client.record("day.jsonl"), client.stream(Price("M")) as prices:
+        ...     first = prices.get(timeout=5)
+        >>> recording.convert("day.jsonl", "day.csv").rows >= 1
+        True
     """
     path = os.fspath(target)
     table = _table_for(path)

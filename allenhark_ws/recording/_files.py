@@ -81,6 +81,11 @@ def series(path: str | os.PathLike[str]) -> list[str]:
 
     Raises:
         OSError: the directory cannot be read.
+
+    Example:
+        >>> client.record("day.jsonl", max_bytes=1_000_000).stop()
+        >>> recording.series("day.jsonl")
+        ['day.jsonl']
     """
     text = os.fspath(path)
     return [numbered(text, number) for number in _numbers(text)]

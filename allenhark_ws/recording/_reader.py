@@ -41,6 +41,11 @@ class Entry(NamedTuple):
     Attributes:
         at: when it was received, aware, UTC.
         raw: its payload as received: text as UTF-8 `bytes`; what is no UTF-8 text as a subclass of `bytes`.
+
+    Example:
+        >>> from datetime import datetime, timezone
+        >>> recording.Entry(datetime(2024, 1, 15, tzinfo=timezone.utc), b'{"type": "pong"}').raw
+        b'{"type": "pong"}'
     """
 
     at: datetime
@@ -77,12 +82,6 @@ def read(
 ) -> Reader:
     """Read recordings, entry by entry, in bounded memory.
 
-    ::
-
-        with recording.read("day.jsonl.gz") as entries:
-            for at, raw in entries:
-                ...
-
     Args:
         source: the file, or several in the order in which they belong; see `series` for those of a rotation.
         on_damage: called with the error of each damaged line, which is passed over.  None: it is raised, and iterating
@@ -91,6 +90,13 @@ def read(
     Raises:
         OSError: a file cannot be opened.
         RecordingError: a file is no recording, or one of another version.
+
+    Example:
+        >>> with client.record("day.jsonl.gz"):
+        ...     seconds = client.flush()
+        >>> with recording.read("day.jsonl.gz") as entries:
+        ...     [raw[:14] for at, raw in entries]
+        [b'{"type":"pong"']
     """
     return Reader(paths_of(source), on_damage)
 
@@ -104,6 +110,12 @@ class Reader(Iterator[Entry]):
         damaged: how many damaged lines there were so far.
         position: how many bytes of all files were read so far, compressed as they may be.
         size: how many there are.
+
+    Example:
+        >>> client.record("day.jsonl").stop()
+        >>> with recording.read("day.jsonl") as entries:
+        ...     list(entries), entries.line, entries.position == entries.size
+        ([], 1, True)
     """
 
     def __init__(self, paths: Sequence[str], on_damage: Callable[[RecordingError], object] | None = None) -> None:

@@ -78,6 +78,13 @@ class Recorder:
     It ends with `stop()`, on leaving its ``with`` block, or with its client; one that nobody holds goes on until then.
     When the disk is full, or fails in any other way, it ends by itself: the client goes on, what is lost is counted,
     and `stop()` raises the error.
+
+    Example:
+        >>> recorder = client.record("day.jsonl")
+        >>> seconds = client.flush()
+        >>> recorder.stop()
+        >>> recorder.path, recorder.frames, recorder.lost
+        ('day.jsonl', 1, 0)
     """
 
     def __init__(

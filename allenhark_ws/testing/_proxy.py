@@ -42,12 +42,7 @@ class FaultProxy:
     """A TCP proxy on loopback before a server on loopback, with faults that can be switched at any time.
 
     It hands bytes on as they come, end of stream and reset included, and knows nothing of what they mean: TLS passes
-    through, encrypted.  Connect the client to `url` instead of the server's::
-
-        with Simulator(tls=True) as simulator, FaultProxy(simulator.url) as proxy:
-            client = Client("test-key", url=proxy.url, ssl_context=simulator.ssl_context)
-            ...
-            proxy.blackhole()
+    through, encrypted.  Connect the client to `url` instead of the server's.
 
     Use it as a context manager, or call `start` and `stop`.  All members may be used from any thread; a fault has taken
     effect when the call returns, on the connections that are open and on later ones.  Faults add up (but `drip` and
@@ -63,6 +58,13 @@ class FaultProxy:
 
     Raises:
         ConfigurationError: an argument cannot be used.
+
+    Example:
+        >>> with FaultProxy(simulator.url) as proxy, Client(url=proxy.url) as client:
+        ...     losses = client.stream(Disconnected)
+        ...     proxy.rst()
+        ...     losses.get(timeout=5).code
+        1006
     """
 
     def __init__(self, target: str, *, port: int = 0) -> None:

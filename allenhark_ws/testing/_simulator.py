@@ -54,6 +54,12 @@ class Simulator:
     Raises:
         ConfigurationError: an argument cannot be used.
         ImportError: `tls` is asked for and the package trustme is missing.
+
+    Example:
+        >>> with Simulator() as simulator, Client(simulator.api_key, url=simulator.url) as client:
+        ...     subscription = client.subscribe(Price("M"))
+        ...     simulator.wait_for(lambda: simulator.subscriptions)
+        frozenset({Price(mint='M')})
     """
 
     def __init__(
@@ -203,6 +209,12 @@ class Simulator:
             ValueError: any other message, one without that key, or a value that JSON cannot hold; see `send_raw`.
             TypeError: a value that JSON cannot hold.
             RuntimeError: the simulator is not started.
+
+        Example:
+            >>> subscription = client.subscribe(Transactions("W"))
+            >>> seconds = client.flush()
+            >>> simulator.publish({"type": "transaction_confirmed", "signature": "S", "status": "confirmed", "slot": 1})
+            1
         """
         wanted = audience(message)
         data = to_json(message)

@@ -33,19 +33,6 @@ _START: Final = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 class VirtualSimulator:
     """A simulated server whose clients live in virtual time: what takes hours takes no time, and always the same.
 
-    ::
-
-        with VirtualSimulator() as simulator:
-            client = simulator.client()
-            gaps = client.stream(Gap)
-            client.connect()
-            simulator.refuse()
-            simulator.reset()
-            simulator.advance(3600)
-            simulator.refuse(False)
-            simulator.advance(30)
-            assert 3600 <= gaps.get_nowait().duration <= 3630
-
     The clients that `client` makes are whole: their threads, rules, callbacks and streams are those of any other; in
     the place of the network there is memory, and in that of the clocks the simulator's `now`, which stands still until
     `advance`.  Heartbeats, deadlines, backoff, gaps and `received_at` go by it.  Waits are not jittered: each is the
@@ -65,6 +52,18 @@ class VirtualSimulator:
 
     Raises:
         ConfigurationError: an argument cannot be used.
+
+    Example:
+        >>> with VirtualSimulator() as simulator:
+        ...     client = simulator.client().connect()
+        ...     gaps = client.stream(Gap)
+        ...     simulator.refuse()
+        ...     simulator.reset()
+        ...     simulator.advance(3600)  # no time at all
+        ...     simulator.refuse(False)
+        ...     simulator.advance(30)
+        ...     3600 <= gaps.get_nowait().duration <= 3630
+        True
     """
 
     def __init__(self, api_keys: Collection[str] = ("test-key",), *, start: datetime = _START) -> None:
