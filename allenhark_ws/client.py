@@ -158,7 +158,7 @@ class Client:
         ssl_context: an `ssl.SSLContext` to verify the server with; None: the system's certificates.
         proxy: a URL (``http://``, ``socks5h://``…), None for the environment's, False for none.
         headers: further HTTP headers for the upgrade.
-        max_message_size: bytes of the largest message accepted (RFC 6455, 10.4); a larger one ends the connection, 1009.
+        max_message_size: bytes of the largest message accepted (RFC 6455, 10.4); a larger one ends it with 1009.
         allow_insecure: allow ``ws://`` to other hosts, the key in clear.
 
     Raises:
