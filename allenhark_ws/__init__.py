@@ -16,7 +16,7 @@ The way of a byte: socket → `_transport` (`_frames`) → `_loop` → `_codec` 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ._replay import replay
@@ -114,6 +114,9 @@ __all__ = [
     "replay",
     "to_dataframe",
 ]
+
+__version__: Final = "0.1.0"
+"""The version of the package, its one and only place; semantic versioning."""
 
 # What follows is the same for Python as the imports above are for a type checker, a module at a time: a program that
 # only wants a channel or catches an error does not pay for the client.

@@ -173,10 +173,10 @@ class ConnectTimeout(ConnectionFailed, TimeoutError):
 
 @define(slots=False, eq=False, repr=False)
 class HandshakeRejected(ConnectionFailed):
-    """The server, or something before it, answered the upgrade with an HTTP status other than 101 (RFC 6455, 4.1).
+    """The server, or something before it, answered the upgrade by another HTTP status than 101 (RFC 6455, 4.1).
 
     Attributes:
-        status: the HTTP status code.
+        status: the HTTP status code; 401 and 403 are an `AuthenticationError` instead.
         headers: the response's headers as received, names in lower case.
         retry_after: seconds the server asked us to wait (``Retry-After``; RFC 9110, 10.2.3), or None.
 

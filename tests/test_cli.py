@@ -13,6 +13,7 @@ import pytest
 for needed in ("click", "rich", "websockets", "trustme"):
     pytest.importorskip(needed, reason="needs the extra cli")
 
+import allenhark_ws
 from allenhark_ws.cli import main
 
 COMMAND = (sys.executable, "-W", "error", "-m", "allenhark_ws")
@@ -104,6 +105,17 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     """Help is complete and ends well."""
     assert main(["demo", "--help"]) == 0
     assert "allenhark-ws demo --seconds 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("missing", ["click", "rich", "none of them"])
+def test_the_version_needs_no_extra(missing: str) -> None:
+    """It is told in the same words with and without."""
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None; from allenhark_ws.cli import main; sys.exit(main(['--version']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"allenhark-ws, version {allenhark_ws.__version__}\n"
 
 
 @pytest.mark.parametrize("missing", ["click", "rich", "websockets", "trustme"])

@@ -18,7 +18,7 @@ import pytest
 
 import allenhark_ws
 
-from . import lowest, run
+from . import dist, lowest, run
 from .test_architecture import SANS_IO, SANS_IO_OF_RECORDING
 
 ROOT: Final = Path(__file__).parents[1]
@@ -72,11 +72,11 @@ def test_wheel_holds_the_package_and_nothing_else(installed: Distribution) -> No
     assert {file.parts[0] for file in files if file.suffix == ".py"} == {"allenhark_ws"}
 
 
-def test_metadata(installed: Distribution, setup_cfg: configparser.ConfigParser) -> None:
+def test_metadata(installed: Distribution) -> None:
     """Name, version, license and Python arrive in the metadata; the license text comes along."""
     metadata = installed.metadata
     assert metadata["Name"] == "allenhark-ws"
-    assert metadata["Version"] == setup_cfg["metadata"]["version"]
+    assert metadata["Version"] == allenhark_ws.__version__
     assert metadata["License-Expression"] == "MIT"
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.10"
@@ -103,10 +103,10 @@ def test_command_is_installed(installed: Distribution) -> None:
     assert callable(command.load())
 
 
-def test_changelog_knows_the_version(setup_cfg: configparser.ConfigParser) -> None:
-    """The version of setup.cfg is the newest heading of the changelog."""
+def test_changelog_knows_the_version() -> None:
+    """The package's version is the newest heading of the changelog."""
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert headings[0] == setup_cfg["metadata"]["version"]
+    assert headings[0] == allenhark_ws.__version__
 
 
 def test_supported_pythons_agree(setup_cfg: configparser.ConfigParser, pyproject: dict[str, Any]) -> None:
@@ -157,14 +157,13 @@ def test_readme_has_the_commands_that_ci_runs(name: str) -> None:
 
 
 def test_top_level_stays_small() -> None:
-    """What a visitor sees first is what a Python package needs, and nothing else."""
+    """What a visitor sees first is what a Python package needs, and nothing else; an sdist is made of all of it."""
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     listed = subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    allowed = {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore"}
-    allowed |= {"allenhark_ws", "tests", "examples", ".ci"}
-    assert {line.split("/")[0] for line in listed.stdout.splitlines()} <= allowed
+    published = {*dist.SOURCES, *dist.TREES}
+    assert {line.split("/")[0] for line in listed.stdout.splitlines()} == published | {".gitignore", ".ci"}
 
 
 def test_runner_finds_this_interpreter() -> None:

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from allenhark_ws import __version__
+
 from ._signals import INTERRUPTED, listening
 
 __all__ = ["main"]
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     _prepare_stdout()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         import click  # noqa: PLC0415 - an extra, loaded when needed
 
@@ -50,8 +53,11 @@ def _run(arguments: Sequence[str] | None) -> int:
 
         if os.environ.get(COMPLETION_VARIABLE):
             commands.main(prog_name=PROGRAM)  # answers a shell, and exits
-        return _invoke(click, commands, list(sys.argv[1:] if arguments is None else arguments), PROGRAM)
+        return _invoke(click, commands, words, PROGRAM)
     except ImportError as error:
+        if words == ["--version"]:  # a question that needs no extra
+            print(f"allenhark-ws, version {__version__}")
+            return 0
         told = f"allenhark-ws: {error}" if "pip install" in str(error) else f"{_HINT} (missing: {error.name})"
         print(told, file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import click
 
-from allenhark_ws import Channel
+from allenhark_ws import Channel, __version__
 
 from ._options import (
     SECONDS,
@@ -55,7 +55,7 @@ Exit codes:
     )
     + _EXIT_CODES,
 )
-@click.version_option(package_name="allenhark-ws")
+@click.version_option(__version__)
 def commands() -> None:
     """Live Solana prices, bot updates and confirmations from AllenHark's WebSocket API.
 

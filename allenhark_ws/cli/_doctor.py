@@ -15,7 +15,6 @@ import ssl
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
 from typing import Any, Final
 
 from attrs import frozen
@@ -32,6 +31,7 @@ from allenhark_ws import (
     ConnectionFailed,
     Event,
     LifecycleEvent,
+    __version__,
 )
 
 from ._certificate import look_at
@@ -272,4 +272,4 @@ def _report(url: str, steps: Steps, code: int) -> str:
 
 
 def _versions() -> str:
-    return f"allenhark-ws {version('allenhark-ws')}, Python {platform.python_version()}, {ssl.OPENSSL_VERSION}"
+    return f"allenhark-ws {__version__}, Python {platform.python_version()}, {ssl.OPENSSL_VERSION}"
