@@ -77,8 +77,10 @@ def test_options(fresh: pytest.Pytester) -> None:
             assert allenhark_simulator.received[0] == {"type": "auth", "apiKey": "second"}
         """
     )
-    # In this process, for once, so that its coverage is seen.
-    fresh.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
+    # In this process, for once, so that its coverage is seen.  Where the sources are on sys.path, pytest knows what
+    # is distributed with them, these tests too, and would rather have rewritten them before they were imported.
+    options = ("-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+    fresh.runpytest_inprocess(*options).assert_outcomes(passed=2)
 
 
 def test_a_program_that_makes_its_own_client(fresh: pytest.Pytester) -> None:
