@@ -32,7 +32,15 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
     (frozenset({"_replay"}),),
     (frozenset({"client"}),),
     (frozenset({"notebook"}),),
-    (frozenset({"streams", "_dispatch", "_loop", "_outlet", "_ports"}), frozenset({"recording"})),
+    (
+        frozenset(
+            {
+                *("_loop", "_driver", "_network", "_intake", "_outlet", "_sleeper", "_ports"),
+                *("_dispatch", "streams"),
+            }
+        ),
+        frozenset({"recording"}),
+    ),
     (
         frozenset({"_session", "_link", "_verdict"}),
         frozenset({"_transport", "_connect", "_guard", "_frames", "_proxy", "_aside"}),
@@ -74,7 +82,8 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "msgspec": frozenset({"_structs"}),
     "socket": frozenset(
         {
-            *("_transport", "_connect", "_guard", "_proxy", "_aside", "_loop", "_ports", "_wakeup", "_replay"),
+            *("_transport", "_connect", "_guard", "_proxy", "_aside", "_wakeup"),
+            *("_driver", "_network", "_sleeper", "_ports", "_replay"),
             *("testing", "cli"),
         }
     ),

@@ -246,7 +246,7 @@ def test_edits_before_the_start_cost_no_memory() -> None:
             s.client.unsubscribe(Price("n"))
             s.client.stream(Price("o")).close()
             assert isinstance(outcome(lambda: s.client.flush(0)), FlushTimeout)
-        assert len(s.client._loop._mailbox) < 10
+        assert len(s.client._loop._driver.mailbox) < 10
         s.client.subscribe(Price("last"))
         s.ready()
         s.client.flush(PATIENCE)
@@ -260,7 +260,7 @@ def test_a_stream_forgotten_before_the_start_lets_go_of_its_channel() -> None:
         for _ in range(1000):
             s.client.stream(Price("m"), Price("kept"))
         gc.collect()
-        assert len(s.client._loop._mailbox) < 10
+        assert len(s.client._loop._driver.mailbox) < 10
         assert s.client.subscriptions == {Price("kept")}
         s.client.stream(Price("n"))
         gc.collect()

@@ -458,7 +458,7 @@ def test_start_and_close_at_once_opens_nothing_for_long() -> None:
         with s.clock.held():
             s.client.start()
             closing = run_aside(s.client.close)
-            while len(s.client._loop._mailbox) < 2:
+            while len(s.client._loop._driver.mailbox) < 2:
                 assert closing.is_alive()
         closing.join(PATIENCE)
         assert kinds_of(list(events)) == ["Closed"]
@@ -810,7 +810,7 @@ def test_a_mailbox_is_not_filled_after_the_end() -> None:
         subscription.close()
         s.client.unsubscribe(Price("m"))
         s.client._loop.wake()
-        assert not s.client._loop._mailbox
+        assert not s.client._loop._driver.mailbox
 
 
 def test_flush_timeout_forgets_the_request() -> None:

@@ -248,17 +248,18 @@ def test_a_forked_child_keeps_none_of_the_parents_descriptors(sim: Simulator, ph
     listener = socket.create_server(("127.0.0.1", 0))
     connecting = {phase == "connecting"}
     client = Client("test-key", url=f"ws://127.0.0.1:{{listener.getsockname()[1]}}/" if connecting else url)
-    loop = client._loop
+    loop, driver = client._loop, client._loop._driver
+    network, sleeper = driver.network, driver.sleeper
     if connecting:
         client.start()
         far = listener.accept()[0]
         far.recv(1)
-        (near,) = loop._candidate._opening.sockets
+        (near,) = network.candidate._opening.sockets
     else:
         client.connect()
-        near = loop._transport.sock
-    wakeup = loop._wakeup
-    numbers = [sock.fileno() for sock in (near, wakeup.receiver, wakeup._sender, loop._selector)]
+        near = network.transport.sock
+    wakeup = sleeper._wakeup
+    numbers = [sock.fileno() for sock in (near, wakeup.receiver, wakeup._sender, sleeper._selector)]
 
     def is_open(number):
         try:
@@ -269,7 +270,7 @@ def test_a_forked_child_keeps_none_of_the_parents_descriptors(sim: Simulator, ph
 
     child = os.fork()
     if child == 0:
-        say(*map(is_open, numbers), loop._wakeup, loop._transport, loop._candidate, loop._watched)
+        say(*map(is_open, numbers), sleeper._wakeup, network.transport, network.candidate, sleeper._watched)
         loop.wake()
         loop.release_orphan(None)
         os._exit(0)
@@ -298,7 +299,7 @@ def test_a_child_does_not_wait_for_a_wake_up_that_was_under_way(sim: Simulator) 
         with wakeup._lock:
             held.set()
             done.wait(20)
-    thread = threading.Thread(target=wake, args=(loop._wakeup,))
+    thread = threading.Thread(target=wake, args=(loop._driver.sleeper._wakeup,))
     thread.start()
     held.wait(20)
     child = os.fork()

@@ -357,7 +357,7 @@ def test_what_was_received_before_stop_is_recorded_and_nothing_after(tmp_path: P
         with scripted.client.record(first, append=True):
             scripted.wire.push(price("m", 3.0))
             scripted.settle()
-        assert scripted.client._loop.taps == (other,)
+        assert scripted.client._loop._driver.intake.taps == (other,)
     assert [json.loads(frame)["price"] for frame in frames(first)] == [1.0, 3.0]
     assert [json.loads(frame)["price"] for frame in frames(second)] == [1.0, 2.0, 3.0]
     assert recorder.frames == 1
@@ -449,7 +449,7 @@ def test_a_forgotten_client_takes_its_recorder_along(tmp_path: Path) -> None:
     loop.join(time.monotonic() + PATIENCE)
     thread.join(PATIENCE)
     assert not thread.is_alive()
-    recorder = weakref.ref(loop.taps[0])
+    recorder = weakref.ref(loop._driver.intake.taps[0])
     del loop, thread
     gc.collect()
     assert recorder() is None
@@ -522,7 +522,7 @@ def test_an_existing_file(tmp_path: Path) -> None:
             scripted.client.record(path)
         with pytest.raises(RecordingError, match="no recording"):
             scripted.client.record(path, append=True)
-        assert scripted.client._loop.taps == ()
+        assert scripted.client._loop._driver.intake.taps == ()
     assert path.read_text() == "precious\n"
 
 

@@ -296,14 +296,14 @@ def test_a_transport_that_fails_in_an_unforeseen_way(records: list[logging.LogRe
         def fail(payload: bytes) -> None:
             raise ZeroDivisionError
 
-        connect = s.client._loop._connect
+        connect = s.client._loop._driver.network._connect
 
         def failing(*arguments: Any) -> Any:
             wire = connect(*arguments)
             wire.send = fail
             return wire
 
-        s.client._loop._connect = failing
+        s.client._loop._driver.network._connect = failing
         error = outcome(lambda: s.client.connect(PATIENCE))
         assert isinstance(error, BaseException)
         check_error(error)
