@@ -1,7 +1,7 @@
 """`replay`: a client over a recording instead of a network.
 
 Everything from the loop on is the live client's own: the same decoding, routing, callbacks, streams and lifecycle.
-What differs stands here: a transport that reads files (`_Player`), a clock on which it is the time of the recording
+What differs stands here: a transport that reads files (`Player`), a clock on which it is the time of the recording
 (`_Clock`), rules without a server to prove anything to (`_Session`), and verbs that know who listens (`_Replay`).
 
 Neighbours: `client` is what it makes, `recording` reads the files; `_ports` says what the loop needs.
@@ -9,21 +9,15 @@ Neighbours: `client` is what it makes, `recording` reads the files; `_ports` say
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import random
-import selectors
-import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import Factory, define, field
-
-from ._aside import Waiter
 from ._link import Instant, Link, Ping
+from ._player import PlayedClock, Player
 from ._ports import Clock
 from ._queue import EventQueue
 from ._router import Callback
@@ -32,18 +26,15 @@ from ._session import Session
 from .channels import Channel
 from .client import Client, Overflow, Subscription
 from .config import Backoff, Secret, Settings
-from .errors import AllenHarkError, ClientClosed, ConfigurationError, ConnectionLost, RecordingError
+from .errors import AllenHarkError, ClientClosed, ConfigurationError, ConnectionLost
 from .events import DataEvent, LifecycleEvent, ServerEvent
-from .recording import Group, PathLike, Reader, Recorder, paths_of
+from .recording import PathLike, Reader, Recorder, paths_of
 from .streams import Stream
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["replay"]
-
-_MOST: Final = 1_024
-"""Frames of one turn of the loop, as of a live connection."""
 
 _NO_KEY: Final = Secret("a replay has no API key, and nothing ever asks for this")
 _LONG: Final = 1_000_000.0
@@ -131,164 +122,6 @@ def _check_speed(speed: object, callback_overflow: object) -> None:
         raise ConfigurationError("replay(speed=0) loses nothing: leave callback_overflow out, or play at another speed")
 
 
-@define(eq=False)
-class _Clock(Clock):
-    """The real monotonic time, and the time of what was played last.
-
-    Attributes:
-        wall: when the frames that were played last were received; None before the first.
-        due: when the next ones are to be played, monotonic seconds; None when nobody waits for that.
-    """
-
-    _real: Clock
-    wall: datetime | None = None
-    due: float | None = None
-
-    def now(self) -> Instant:
-        """The moment."""
-        mono, wall = self._real.now()
-        return Instant(mono, self.wall or wall)
-
-    def wait(self, selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Sleep as the loop asks, but not longer than until the next frames are due."""
-        now = self._real.now().mono
-        if self.due is not None and self.due > now:  # when it has passed, whatever holds them up will wake the loop
-            timeout = self.due - now if timeout is None else min(timeout, self.due - now)
-        return self._real.wait(selector, timeout)
-
-
-@define(eq=False)
-class _Batch:
-    """What one turn plays; see `_ports.Batch`."""
-
-    messages: list[bytes] = Factory(list)
-    frames: int = 0
-    end: ConnectionLost | None = None
-
-
-@define(eq=False)
-class _Player:
-    """The transport: reads ahead by one group of frames and gives it out when it is due.
-
-    Attributes:
-        held_back: nothing is played before `has_audience`.
-        has_audience: somebody listens.
-    """
-
-    _paths: list[str]
-    _speed: float
-    _clock: _Clock
-    held_back: bool = False
-    has_audience: bool = False
-    wants_write: bool = field(default=False, init=False)
-    backlog: int = field(default=0, init=False)
-    send_deadline: float | None = field(default=None, init=False)
-    _sockets: tuple[socket.socket, ...] = field(default=(), init=False)
-    _reader: Reader | None = field(default=None, init=False)
-    _group: Group | None = field(default=None, init=False)
-    _due: float | None = field(default=None, init=False)
-    _error: RecordingError | None = field(default=None, init=False)
-
-    @property
-    def sock(self) -> socket.socket:
-        """One that is never ready: the clock says when to go on."""
-        return self._sockets[0]
-
-    @property
-    def pending(self) -> bool:
-        """Whether the next frames are due."""
-        if self.held_back and not self.has_audience:
-            return False
-        return not self._speed or self._due is None or self._due <= self._clock.now().mono
-
-    def open(self, wait: Waiter, wake: Callable[[], None]) -> None:
-        """Open the files; what goes wrong is told at the end of what can be played."""
-        self._sockets = socket.socketpair()
-        try:
-            self._reader = Reader(self._paths, self._note)
-        except (OSError, RecordingError) as error:  # it was there when the client was made
-            self._fail(error)
-        self._group = self._next_group()
-        if self._group is not None:
-            self._clock.wall = self._group.at
-
-    def receive(self) -> _Batch:
-        """The next frames; at the end, why it is."""
-        group = self._group
-        if group is None:
-            return _Batch(end=self._end())
-        at, raws = group
-        self._clock.wall = at
-        if len(raws) > _MOST:
-            self._group = Group(at, raws[_MOST:])
-            return _Batch(raws[:_MOST], 1)
-        self._group = following = self._next_group()
-        if self._speed:
-            distance = 0.0 if following is None else (following.at - at).total_seconds()
-            began = self._clock.now().mono if self._due is None else self._due
-            self._due = self._clock.due = began + max(0.0, distance) / self._speed
-        return _Batch(raws, 1)
-
-    def _next_group(self) -> Group | None:
-        try:
-            return None if self._reader is None else self._reader.next_group()
-        except (OSError, RecordingError) as error:
-            self._fail(error)
-            return None
-
-    def _note(self, error: RecordingError) -> None:
-        if self._error is None:
-            self._error = error
-        else:
-            self._error.count += 1
-
-    def _fail(self, error: OSError | RecordingError) -> None:
-        """Nothing more can be read."""
-        if isinstance(error, OSError):
-            path = self._paths[0] if self._reader is None else self._reader.path
-            failure = RecordingError(path, f"it cannot be read: {error.strerror or error}")
-            failure.__cause__ = error.with_traceback(None)
-            error = failure
-        self._error = self._error or error.with_traceback(None)
-
-    def _end(self) -> ConnectionLost:
-        end = ConnectionLost("the recording is at its end")
-        end.__cause__ = self._error
-        return end
-
-    def send(self, payload: bytes) -> None:
-        """Nobody listens."""
-
-    def write(self) -> None:
-        """Nothing is ever left to write."""
-
-    def expire(self) -> None:
-        """Nothing ever expires."""
-
-    def close(self, code: int, reason: str, wait: Waiter, deadline: float) -> None:
-        """Release the files."""
-        self._release()
-
-    def linger(self, wait: Waiter, deadline: float) -> None:
-        """Likewise."""
-        self._release()
-
-    def abort(self, code: int | None = None) -> None:
-        """Likewise."""
-        self._release()
-
-    def disown(self) -> None:
-        """Likewise."""
-        self._release()
-
-    def _release(self) -> None:
-        for sock in self._sockets:
-            sock.close()
-        if self._reader is not None:
-            with contextlib.suppress(ValueError):  # forked while the other process reads
-                self._reader.close()
-
-
 class _Session(Session):
     """The rules for a recording: READY at once, every frame goes out as it is, and the end is the end."""
 
@@ -332,13 +165,13 @@ def _is_for_frames(kind: Kind) -> bool:
 
 
 class _Replay(Client):
-    """A client over a `_Player`; made by `replay`."""
+    """A client over a `Player`; made by `replay`."""
 
     _last_patience = _LONG
 
     def __init__(self, settings: Settings, paths: list[str], speed: float, clock: Clock) -> None:
-        played = _Clock(clock)
-        player = _Player(paths, speed, played)
+        played = PlayedClock(clock)
+        player = Player(paths, speed, played)
         self._paths = paths
         self._loses_nothing = not speed
         self._player = player

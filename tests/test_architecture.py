@@ -29,7 +29,7 @@ PUBLIC: Final = "__init__"
 ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
     (frozenset({"testing", "cli", "__main__", "pytest_plugin", "metrics"}),),
     (frozenset({PUBLIC}),),
-    (frozenset({"_replay"}),),
+    (frozenset({"_replay", "_player"}),),
     (frozenset({"client"}),),
     (frozenset({"notebook"}),),
     (
@@ -83,7 +83,7 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "socket": frozenset(
         {
             *("_transport", "_connect", "_guard", "_proxy", "_aside", "_wakeup"),
-            *("_driver", "_network", "_sleeper", "_ports", "_replay"),
+            *("_driver", "_network", "_sleeper", "_ports", "_player"),
             *("testing", "cli"),
         }
     ),

@@ -674,7 +674,7 @@ class Failing(Reader):
 
 def test_a_disk_that_fails_while_reading(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read is played, and then it is told."""
-    monkeypatch.setattr("allenhark_ws._replay.Reader", Failing)
+    monkeypatch.setattr("allenhark_ws._player.Reader", Failing)
     client = replay(prices(path, 20), speed=0)
     stream = client.stream(PriceUpdate)
     with pytest.raises(RecordingError, match=r"day\.jsonl: it cannot be read: Input/output error") as caught:
