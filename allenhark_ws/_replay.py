@@ -1,10 +1,10 @@
 """`replay`: a client over a recording instead of a network.
 
 Everything from the loop on is the live client's own: the same decoding, routing, callbacks, streams and lifecycle.
-What differs stands here: a transport that reads files (`Player`), a clock on which it is the time of the recording
-(`_Clock`), rules without a server to prove anything to (`_Session`), and verbs that know who listens (`_Replay`).
+What differs stands here, rules without a server to prove anything to (`_Session`) and verbs that know who listens
+(`_Replay`), and in `_player`: a recording in the place of a network.
 
-Neighbours: `client` is what it makes, `recording` reads the files; `_ports` says what the loop needs.
+Neighbours: `client` is what it makes, `_player` plays, `recording` checks the files.  It must never open a connection.
 """
 
 from __future__ import annotations
