@@ -43,7 +43,12 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
     ),
     (
         frozenset({"_session", "_link", "_verdict"}),
-        frozenset({"_transport", "_connect", "_guard", "_frames", "_proxy", "_aside"}),
+        frozenset(
+            {
+                *("_transport", "_frames", "_connect", "_guard", "_tcp", "_proxy", "_tls", "_upgrade"),
+                *("_target", "_aside"),
+            }
+        ),
         frozenset({"_router", "_express", "_places", "_routes", "_wanted"}),
         frozenset({"_wakeup"}),
     ),
@@ -82,14 +87,14 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "msgspec": frozenset({"_structs"}),
     "socket": frozenset(
         {
-            *("_transport", "_connect", "_guard", "_proxy", "_aside", "_wakeup"),
+            *("_transport", "_connect", "_guard", "_tcp", "_proxy", "_tls", "_upgrade", "_aside", "_wakeup"),
             *("_driver", "_network", "_sleeper", "_ports", "_player"),
             *("testing", "cli"),
         }
     ),
-    "ssl": frozenset({"_transport", "_connect", "_guard", "_proxy", "testing", "cli"}),
-    "websocket": frozenset({"_transport", "_connect", "_proxy"}),
-    "python_socks": frozenset({"_connect", "_proxy"}),
+    "ssl": frozenset({"_transport", "_guard", "_proxy", "_tls", "testing", "cli"}),
+    "websocket": frozenset({"_transport", "_upgrade", "_proxy"}),
+    "python_socks": frozenset({"_proxy"}),
     "trustme": frozenset({"testing"}),
     "websockets": frozenset({"testing"}),
     "prometheus_client": frozenset({"metrics"}),

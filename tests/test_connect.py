@@ -25,9 +25,13 @@ import trustme
 from websocket._handshake import CookieJar
 
 from allenhark_ws._aside import Interrupted
-from allenhark_ws._connect import Target, _outcome, _shake_hands, connect_tcp, open_connection, parse_retry_after, wrap
+from allenhark_ws._connect import open_connection
 from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, disown, look_up, wanted_mask
+from allenhark_ws._target import Target
+from allenhark_ws._tcp import _outcome, connect_tcp
+from allenhark_ws._tls import _shake_hands, wrap
 from allenhark_ws._transport import Transport
+from allenhark_ws._upgrade import parse_retry_after
 from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
 
 from .peers import (
