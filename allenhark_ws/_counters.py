@@ -12,6 +12,10 @@ from typing import Final
 
 from attrs import define, field
 
+from ._frozen import FrozenMapping
+from .state import State
+from .stats import Stats
+
 __all__ = ["Counters"]
 
 _MAX_TYPES: Final = 100
@@ -65,3 +69,25 @@ class Counters:
         self.rtt_avg = rtt if self.rtt_avg is None else self.rtt_avg + (rtt - self.rtt_avg) / self._rtts
         if offset is not None:
             self.clock_offset = offset
+
+    def snapshot(self, state: State, callback_backlog: int) -> Stats:
+        """What was counted so far, with what only the client knows."""
+        return Stats(
+            state=state,
+            connected_since=self.connected_since,
+            attempts=self.attempts,
+            reconnects=self.reconnects,
+            messages_received=self.messages_received,
+            bytes_received=self.bytes_received,
+            messages_sent=self.messages_sent,
+            received_by_type=FrozenMapping(self.received_by_type.copy()),
+            invalid=self.invalid,
+            unknown=self.unknown,
+            dropped=self.dropped,
+            callback_errors=self.callback_errors,
+            callback_backlog=callback_backlog,
+            rtt_last=self.rtt_last,
+            rtt_min=self.rtt_min,
+            rtt_avg=self.rtt_avg,
+            clock_offset=self.clock_offset,
+        )

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from ._codec import Codec
 from ._counters import Counters
-from ._frozen import FrozenMapping
 from ._loop import FlushTicket, Loop
 from ._ports import Clock, Transport, TransportFactory
 from ._process import is_exiting
@@ -740,26 +739,8 @@ class Client:
     @property
     def stats(self) -> Stats:
         """What was counted so far, as a snapshot."""
-        counters, queue = self._counters, self._loop.sink.queue
-        return Stats(
-            state=self.state,
-            connected_since=counters.connected_since,
-            attempts=counters.attempts,
-            reconnects=counters.reconnects,
-            messages_received=counters.messages_received,
-            bytes_received=counters.bytes_received,
-            messages_sent=counters.messages_sent,
-            received_by_type=FrozenMapping(counters.received_by_type.copy()),
-            invalid=counters.invalid,
-            unknown=counters.unknown,
-            dropped=counters.dropped,
-            callback_errors=counters.callback_errors,
-            callback_backlog=0 if queue is None else len(queue),
-            rtt_last=counters.rtt_last,
-            rtt_min=counters.rtt_min,
-            rtt_avg=counters.rtt_avg,
-            clock_offset=counters.clock_offset,
-        )
+        queue = self._loop.sink.queue
+        return self._counters.snapshot(self.state, callback_backlog=0 if queue is None else len(queue))
 
     def watch(self, refresh: float = 0.5) -> Watch:
         """A live table in a Jupyter notebook: prices with their trend, and counters; it does not block the kernel.

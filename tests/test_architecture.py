@@ -10,7 +10,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FunctionType
@@ -389,6 +389,93 @@ def test_nothing_is_left_for_later() -> None:
     assert not [
         str(path.relative_to(ROOT)) for path in every_source() if later.search(path.read_text(encoding="utf-8"))
     ]
+
+
+LONGEST_FUNCTION: Final = 40
+"""Lines of code of a function, at most: what a screen shows."""
+
+LONG_FUNCTIONS: Final[Mapping[str, str]] = {
+    "allenhark_ws/_express.py: express": "the hot loop: each call it saves is paid for by every message",
+}
+"""Functions that are longer, and why each is right."""
+
+LONGEST_MODULE: Final = 400
+"""Lines of code of a module of the package, at most."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _lines(node: ast.AST) -> set[int]:
+    """The numbers of the lines that a node spans."""
+    first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", 0)
+    return set(range(first, last + 1))
+
+
+def _spoken(source: str) -> set[int]:
+    """The numbers of the lines that are neither empty nor comments."""
+    lines = [line.strip() for line in source.splitlines()]
+    return {number for number, line in enumerate(lines, 1) if line and not line.startswith("#")}
+
+
+def _code(nodes: Sequence[ast.AST], spoken: set[int]) -> set[int]:
+    """The numbers of the lines of code in these nodes: without texts that only document."""
+    texts = [
+        node
+        for top in nodes
+        for node in ast.walk(top)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    return (set[int]().union(*map(_lines, nodes)) & spoken) - set[int]().union(*map(_lines, texts))
+
+
+def _functions(source: str) -> Iterator[tuple[str, int]]:
+    """The name of every function, and the lines of code in its body; a function inside another counts by itself."""
+    spoken = _spoken(source)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, Function):
+            inner = [child for child in ast.walk(node) if isinstance(child, Function) and child is not node]
+            yield node.name, len(_code(node.body, spoken) - set[int]().union(*map(_lines, inner)))
+
+
+def test_no_function_needs_scrolling() -> None:
+    """What a function does is seen at a glance; an exception that is not needed any more has to go."""
+    long = {
+        f"{path.relative_to(ROOT).as_posix()}: {name}"
+        for path in sources()
+        for name, size in _functions(path.read_text(encoding="utf-8"))
+        if size > LONGEST_FUNCTION
+    }
+    assert long == set(LONG_FUNCTIONS)
+
+
+def test_no_module_is_too_long() -> None:
+    """A file has one subject; one that grows beyond this has two."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sources()}
+    sizes = {path: len(_code(ast.parse(text).body, _spoken(text))) for path, text in texts.items()}
+    assert not [f"{path.relative_to(ROOT)}: {size}" for path, size in sizes.items() if size > LONGEST_MODULE]
+
+
+def test_the_counter_of_lines() -> None:
+    """What the two tests above count: code alone, and what is inside another function only there."""
+    source = '''
+def outer(
+    argument,
+):
+    """A text
+    of two lines."""
+
+    # a remark
+    value = [
+        argument,
+    ]
+
+    def inner():
+        return value
+
+    return inner
+'''
+    assert dict(_functions(source)) == {"outer": 4, "inner": 1}
+    assert len(_code(ast.parse(source).body, _spoken(source))) == 9
 
 
 def _undocumented(name: str, value: object) -> Iterator[str]:

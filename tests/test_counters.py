@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from attrs import asdict
+from datetime import datetime, timezone
+from typing import Any
 
+from attrs import asdict, fields_dict
+
+from allenhark_ws import State, Stats
 from allenhark_ws._counters import Counters
 
 
@@ -66,3 +70,14 @@ def test_the_clock_offset_is_the_last_one_known() -> None:
     assert counters.clock_offset == 0.25
     counters.measure(1.0, 0.0)
     assert counters.clock_offset == 0.0
+
+
+def test_a_snapshot_has_every_number_under_its_own_name() -> None:
+    """Whatever is counted is shown, and stays as it was when more is counted."""
+    told = {"state": State.READY, "callback_backlog": 7}
+    counted: dict[str, Any] = {name: number for number, name in enumerate(fields_dict(Stats), 10) if name not in told}
+    counted |= {"connected_since": datetime(2026, 1, 2, tzinfo=timezone.utc), "received_by_type": {"pong": 1}}
+    counters = Counters(**counted)
+    stats = counters.snapshot(State.READY, callback_backlog=7)
+    counters.count_type("price_update")
+    assert asdict(stats, recurse=False) == {**counted, **told, "received_by_type": {"pong": 1}}
