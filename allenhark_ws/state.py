@@ -1,6 +1,7 @@
 """The states of a client and the moves between them: the one table that decides what may follow what.
 
-Neighbours: `_session` makes the moves, `stats` and `client` show the state.
+Neighbours: `_session` makes the moves, `stats` and `client` show the state; the README's diagram is drawn from the
+table.  It must never decide when to move: that is the session's.
 """
 
 from __future__ import annotations
@@ -33,13 +34,20 @@ class State(Enum):
     """Ended for good, by `close()` or by a terminal error."""
 
 
-TRANSITIONS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
+_END: Final = "`close()`, or what a retry cannot mend"
+
+TRANSITIONS: Final[Mapping[State, Mapping[State, str]]] = MappingProxyType(
     {
-        State.IDLE: frozenset({State.CONNECTING, State.CLOSED}),
-        State.CONNECTING: frozenset({State.READY, State.BACKOFF, State.CLOSED}),
-        State.READY: frozenset({State.BACKOFF, State.CLOSED}),
-        State.BACKOFF: frozenset({State.CONNECTING, State.CLOSED}),
-        State.CLOSED: frozenset(),
+        State.IDLE: MappingProxyType({State.CONNECTING: "`start()`, `connect()`…", State.CLOSED: "`close()`"}),
+        State.CONNECTING: MappingProxyType(
+            {State.READY: "the first pong", State.BACKOFF: "the attempt failed", State.CLOSED: _END}
+        ),
+        State.READY: MappingProxyType({State.BACKOFF: "the connection is lost", State.CLOSED: _END}),
+        State.BACKOFF: MappingProxyType({State.CONNECTING: "the wait is over", State.CLOSED: _END}),
+        State.CLOSED: MappingProxyType({}),
     }
 )
-"""From each state, the states that may follow it."""
+"""From each state, the states that may follow it, and when they do.
+
+`reconnect()` counts as a failed attempt, as a loss or as the end of the wait.
+"""
