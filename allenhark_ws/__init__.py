@@ -8,9 +8,25 @@
         for event in client.stream(Price("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v")):
             print(event.price)
 
-The way of a byte: socket → `_transport` (`_frames`) → `_loop` → `_codec` → `_session` (rules) → `_router` → callbacks
-(`_dispatch`) and streams (`_queue`, `streams`).  The way of a call: `client` → mailbox of `_loop` → `_session` →
-`_link` → `_transport` → socket.
+The map of the house.  A room is a file with one subject; ``tests/test_architecture.py`` holds who may import whom::
+
+    verbs       client: what users call, and the wiring of everything below it
+    threads     _loop: start, ask, wait, end · _process: forks and exits · _driver: turn after turn, asleep in _sleeper
+                (_wakeup) · _network: the session's commands, done · _intake: what was read · _outlet: what goes out
+    consumers   _router (_routes, _wanted; hot path: _places, _express) · _dispatch: callbacks · streams and _queue
+    rules       _session: whatever is decided, without I/O (_link, _backoff, _verdict; the moves are in state)
+    network     _connect: opening, phase by phase (_target, _guard, _tcp, _proxy, _tls, _upgrade; _aside: slow calls)
+                _transport: one open connection, and its bytes (_frames) · _ports: what else can stand in its place
+    wire        _codec: bytes and events (_json, _strict; fast lanes: _lanes, _structs, _twins) · _redact: no keys
+    values      channels, events, errors, config, state, stats (_counters), _frozen
+    around it   _replay (_player), recording, notebook (_html), dataframe, metrics, testing, pytest_plugin, cli,
+                __main__
+
+In: socket → `_transport` → `_driver` → `_intake` → `_codec` → `_router` → callbacks and streams; what is no data of a
+READY connection goes by `_session` and `_outlet`.  Out: `client` → `_loop` → mailbox of `_driver` → `_session` →
+`_network` → `_transport` → socket.
+
+Neighbours: every module with a public name.  Importing the package must never load ssl, websocket-client or cattrs.
 """
 
 from __future__ import annotations

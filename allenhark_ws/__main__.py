@@ -1,4 +1,7 @@
-"""``python -m allenhark_ws``: the same as the command ``allenhark-ws``."""
+"""``python -m allenhark_ws``: the same as the command ``allenhark-ws``.
+
+Neighbours: `cli`, which does everything.  It must never do anything else.
+"""
 
 from __future__ import annotations
 

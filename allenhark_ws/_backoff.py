@@ -1,7 +1,7 @@
 """When to try again: pure arithmetic over a `Backoff`, and the counts it is applied to.
 
-Neighbours: `_session` tells it of every failure and loss and obeys its verdict.  Randomness is an argument; there is no
-clock here.
+Neighbours: `_session` tells it of every failure and loss and obeys its verdict.  It must never look at a clock or throw
+dice: time and randomness are arguments.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@
 
 The spelling is that of the vendor's page.  Types are strict: a price sent as text is no price.  The plain way decides
 what a frame means.  The fast lanes are asked first and give an event only where the plain way would give the same, so
-that installing an extra changes no event.  Pure: no socket, thread or clock.  Neighbours: `_session` encodes with it,
-`_loop` decodes, `_strict` reads single values, `events` re-reads a frame for `.extra`.
+that installing an extra changes no event.  Neighbours: `_session` encodes with it, `_intake` decodes, `_strict` reads
+single values, `events` re-reads a frame for `.extra`.  It must never touch a socket, a thread or a clock.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A phase is a file: `_guard` (name resolution; the deadline and the byte cap of all of them), `_tcp`, `_proxy`, `_tls`,
 `_upgrade`.  Foreign errors become this package's in each; those whose text may hold what a server sent are not chained.
-Neighbours: `_transport` calls `open_connection`.
+Neighbours: `_transport` calls `open_connection`.  It must never leave a socket open when it fails.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The counts behind `Stats`, kept by the threads that do the counting.
 
 Each number has one writer, the I/O thread or the callback thread, and may be read by any thread: single attributes are
-replaced whole, so a reader sees the old or the new value.  Neighbours: `_loop`, `_session` and `_dispatch` count,
-`client` takes snapshots.
+replaced whole, so a reader sees the old or the new value.  Neighbours: `_intake`, `_router`, `_network`, `_session` and
+`_dispatch` count, `client` takes snapshots.  It must never take a lock: counting is part of every message.
 """
 
 from __future__ import annotations

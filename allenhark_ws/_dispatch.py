@@ -1,8 +1,8 @@
 """Running callbacks: on the callback thread, or inline on the I/O thread.
 
 A callback may sleep, raise or call `sys.exit`: it costs a report, never the thread, the next event or the heartbeat.
-Neighbours: `_loop` starts and ends it and watches for slow callbacks, `_router` feeds it and knows the callbacks.  It
-holds the router weakly, so that waiting for events keeps no client alive.
+Neighbours: `_loop` starts and ends it, `_driver` watches for slow callbacks, `_router` feeds it and knows the
+callbacks.  It must never hold the router but weakly, so that waiting for events keeps no client alive.
 """
 
 from __future__ import annotations

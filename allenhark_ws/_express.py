@@ -22,7 +22,7 @@ looking for depth 5 %, sorting 5 %, calling 5 %, and so on down; now 66 % of the
 frames.
 
 Neighbours: `_router` runs it and hands over what it collects, `_lanes` builds the events, `_places` knows where they
-go, `_dispatch` has the plain way to call back.
+go, `_dispatch` has the plain way to call back.  It must never give a consumer what the plain way would not.
 """
 
 from __future__ import annotations

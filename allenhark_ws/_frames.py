@@ -1,8 +1,9 @@
 """WebSocket frames: bytes in, whole messages out; the receiving half of RFC 6455 without any I/O.
 
 Whole, unmasked, unfragmented text frames, nearly all the traffic there is, are cut out of the buffer in one tight loop;
-everything else takes the slower path below it, where each rule stands with its section of RFC 6455.
-Neighbours: `_transport` feeds it.  It must stay linear and bounded whatever the peer sends, in whatever pieces.
+everything else takes the slower path below it, where each rule stands with its section of RFC 6455.  Neighbours:
+`_transport` feeds it.  It must never take more than linear time or bounded memory, whatever the peer sends, in whatever
+pieces.
 """
 
 from __future__ import annotations

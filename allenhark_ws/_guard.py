@@ -1,8 +1,9 @@
 """What every phase of opening a connection stands on: one deadline, one byte cap, one translation of errors.
 
 `Opening` knows the deadline and every socket made so far; `GuardedSocket` gives libraries that read and write in
-blocking style a socket that keeps to both.  Neighbours: `_connect` and `_proxy` open through them, `_transport` holds
-the `Opening` so that a forked child can let go of its sockets.
+blocking style a socket that keeps to both.  Neighbours: `_connect` and the phases it names open through them,
+`_transport` holds the `Opening` so that a forked child can let go of its sockets.  A peer that drips must never get
+more time than the one deadline.
 """
 
 from __future__ import annotations

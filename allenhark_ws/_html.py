@@ -3,7 +3,7 @@
 Every value passes through `text`, which escapes it: what a server says must not become markup.  Colours are the page's
 own, but for a few that are legible on white and on black alike; styles stand at the elements, since a notebook keeps
 them there when it is saved.  Neighbours: the ``_repr_html_`` of those classes hand themselves over; `notebook` builds
-the live table of the same pieces.  Nothing here keeps what it is given, and no extra is needed.
+the live table of the same pieces.  It must never keep what it is given, nor need an extra.
 """
 
 from __future__ import annotations

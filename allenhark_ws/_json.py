@@ -1,8 +1,8 @@
 """JSON text to Python values, strictly: the plain reader every faster one is measured and tested against.
 
-Stricter than `json.loads` where RFC 8259 is: NaN and Infinity are no JSON (section 6), and bytes must be UTF-8
-(section 8.1; `json.loads` would let surrogates through).  Neighbours: `_codec` reads frames with it, `events` re-reads
-a frame for `.extra`.
+Stricter than `json.loads` where RFC 8259 is: NaN and Infinity are no JSON (section 6), and bytes must be UTF-8 (section
+8.1; `json.loads` would let surrogates through).  Neighbours: `_codec` reads frames with it, `events` re-reads a frame
+for `.extra`.  It must never accept what RFC 8259 does not.
 """
 
 from __future__ import annotations

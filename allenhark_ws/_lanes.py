@@ -3,7 +3,8 @@
 A lane takes a payload and gives the event, or None for whatever it is not sure of: another kind of message, a value
 that is not of its documented type, a spelling off the beaten track.  `_codec` decodes those by the plain way, which
 also says what is wrong with them.  A lane must never give an event that the plain way would not; it raises nothing.
-This one stands on the standard library alone; `_structs` has the one on msgspec.
+This one stands on the standard library alone; `_structs` has the one on msgspec.  Neighbours: `_codec` asks it before
+the plain way, `_express` reads with it, `_twins` are what it fills, `_strict` reads what it is not sure of.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One connection as the protocol sees it: its pings, its deadlines, and what it still has to tell the server.
 
 A `Link` is made when a connection opens and thrown away when it ends, so that everything counted on it starts from zero
-with the connection.  Pure bookkeeping over monotonic times.  Neighbours: `_session` drives it.
+with the connection.  Bookkeeping over monotonic times, without a clock.  Neighbours: `_session` drives it.  It must
+never decide what follows from a deadline: that is the session's.
 """
 
 from __future__ import annotations

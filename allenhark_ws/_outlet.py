@@ -1,7 +1,8 @@
 """Where events leave the I/O thread: in order, and held back while a blocking consumer has no room for them.
 
 While anything is held the loop does not read the socket and the session suspends liveness; whatever comes to be
-meanwhile waits behind it.  Neighbours: `_loop` gives it events, `_router` takes them.
+meanwhile waits behind it.  Neighbours: `_driver` and `_intake` give it events, `_router` takes them.  It must never let
+one event overtake another.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A `Place` joins what the two route tables and the memory of latest events say ab
 are first asked for and thrown away, all of them, by every edit: so nothing here is ever out of date.  Only keys that
 somebody registered or wants are remembered, so nothing grows with what a server sends.
 
-Neighbours: `_router` owns and renews them; the I/O thread and the callback thread read them without a lock.  They
-hold no router: it would keep itself alive.
+Neighbours: `_router` owns and renews them; the I/O thread and the callback thread read them without a lock.  They must
+never hold a router: it would keep itself alive.
 """
 
 from __future__ import annotations

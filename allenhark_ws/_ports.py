@@ -1,6 +1,7 @@
 """What the loop needs of the world, as protocols and a clock: the ports that tests and replays plug into.
 
-Neighbours: `_loop` works through these; `_transport` is the real connection, `Clock` the real time.
+Neighbours: `_driver` and `_network` work through these; `_transport` is the real connection, `Clock` the real time.  It
+must never import a real connection: importing the package loads no TLS.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A fork copies file descriptors but no threads: the child must let go of its copies without a word on the wire.  At exit
 the loops are asked to close, within a bound; daemon threads never hold the interpreter up.  Neighbours: `_loop` enrols
-itself.
+itself.  It must never speak on a connection that is the parent's, nor wait without an end.
 """
 
 from __future__ import annotations

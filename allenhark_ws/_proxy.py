@@ -1,7 +1,7 @@
 """Proxies: which one to use, and the tunnel through it.
 
 Neighbours: `_connect` connects to the proxy's address and hands the guarded socket over; `_guard` keeps the deadline.
-No text here may hold the credentials of a proxy URL.
+A text made here must never hold the credentials of a proxy URL.
 """
 
 from __future__ import annotations

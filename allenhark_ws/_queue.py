@@ -1,8 +1,8 @@
 """The bounded queue between the I/O thread and one consumer, with what happens when it is full.
 
 The I/O thread puts whole batches, one lock for each; the consumer takes.  Neighbours: `streams` and `_dispatch` read
-from it, `_router` puts into it.  It holds no client, no callback and no socket: only events and the two hooks it was
-given.
+from it, `_router` puts into it.  It must never hold a client, a callback or a socket: only events and the two hooks it
+was given.
 """
 
 from __future__ import annotations

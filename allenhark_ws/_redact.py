@@ -1,7 +1,7 @@
 """Taking API keys out of texts that are not ours: whatever a server echoes must not spread them.
 
-Neighbours: `_loop` teaches it each key it is about to send; `_codec` and `_transport` pass every server text through
-it.
+Neighbours: `_network` teaches it each key it is about to send; `_codec` and `_transport` pass every server text through
+it.  It must never show a key itself.
 """
 
 from __future__ import annotations

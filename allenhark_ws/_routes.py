@@ -1,8 +1,9 @@
 """Who gets an event: tables from event class and channel to targets, flat in the number of keys.
 
-A lookup is one dictionary access by class and at most two by key.  Targets are merged once after an edit, when they
-are first asked for; until the next edit a reader needs no lock.  Only registered keys are ever remembered, so the
-tables do not grow with what a server sends.  Neighbours: `_router` keeps one table for callbacks and one for queues.
+A lookup is one dictionary access by class and at most two by key.  Targets are merged once after an edit, when they are
+first asked for; until the next edit a reader needs no lock.  Only registered keys are ever remembered, so the tables do
+not grow with what a server sends.  Neighbours: `_router` keeps one table for callbacks and one for queues.  It must
+never remember a key that only a server has named.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ asked for something, a deadline passed.  What is to be done comes out of `take()
 (`Open`, `SendAuth`, `Send`, `Drop`, `Flushed`) and events for the consumers.  `next_deadline()` says when to call
 `tick()` again.
 
-Neighbours: `_loop` feeds and obeys it; `_link` keeps one connection's books, `_backoff` decides about retries,
-`_verdict` judges the server's words.  It must never touch a socket, a thread or a clock, and never sees the API key.
+Neighbours: `_driver` feeds and obeys it; `_link` keeps one connection's books, `_backoff` decides about retries,
+`_verdict` judges the server's words, `state` says which moves there are.  It must never touch a socket, a thread or a
+clock, and never sees the API key.
 """
 
 from __future__ import annotations

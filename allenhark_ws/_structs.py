@@ -3,7 +3,9 @@
 msgspec reads a frame into a tagged `Struct`, strictly: it refuses a key that is not documented, a value of another
 type, a repeated ``type`` that says otherwise, and bytes that are not UTF-8.  So whatever it accepts has the documented
 keys and nothing else, and means the same to the plain way.  Timestamps are texts to it, each of which is read once:
-looking it up costs half of what msgspec takes to read it again (measured), and nothing rounds its digits.
+looking it up costs half of what msgspec takes to read it again (measured), and nothing rounds its digits.  Neighbours:
+`_codec` asks it before all else where msgspec is installed, `_lanes` is asked about what it refuses, `_twins` are what
+it fills.  It must never accept a frame that the plain way would read otherwise.
 """
 
 from __future__ import annotations

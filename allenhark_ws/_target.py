@@ -1,6 +1,7 @@
 """Where a connection goes: a URL taken apart, spelt as HTTP and TLS want it.
 
-Pure.  Neighbours: `_connect` makes the target, `_tls` and `_upgrade` use it.
+Neighbours: `_connect` makes the target, `_tls` and `_upgrade` use it.  It must never ask for an address: that is
+`_guard`'s.
 """
 
 from __future__ import annotations

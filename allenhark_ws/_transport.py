@@ -2,7 +2,8 @@
 
 Nothing here sleeps or selects: opening and closing wait through the function the loop gives, and in between the loop
 calls `receive` and `write` when the socket is ready.  A connection is opened once; the next one is a new `Transport`.
-Neighbours: `_loop` drives it, `_connect` opens it, `_frames` reads its frames.
+Neighbours: `_network` opens, sends and closes, `_driver` reads and writes on; `_connect` does the opening, `_frames`
+the frames.  It must never be touched by two threads: an SSLSocket breaks.
 """
 
 from __future__ import annotations

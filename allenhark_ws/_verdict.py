@@ -1,7 +1,8 @@
 """What a server's words mean for the connection: is the key rejected, is it only trouble, or is it something else?
 
 No reply to ``auth`` is documented and ``error`` has no documented shape, so these rules read types, codes and texts.
-They are pure.  Neighbours: `_session` asks before the first pong, shortly after READY, and at every close.
+Neighbours: `_session` asks before the first pong, shortly after READY, and at every close.  It must never say what to
+do about it.
 """
 
 from __future__ import annotations

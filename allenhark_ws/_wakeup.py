@@ -1,7 +1,7 @@
 """Waking the I/O thread: a socket pair, one end in its selector, the other written to by whoever has news.
 
-A byte in a selector is the one thing that reliably interrupts a wait on a TLS socket (measured: 0.1 ms).
-Neighbours: `_loop` owns it.
+A byte in a selector is the one thing that reliably interrupts a wait on a TLS socket (measured: 0.1 ms).  Neighbours:
+`_sleeper` owns it.  `wake` must never block or raise: finalizers call it.
 """
 
 from __future__ import annotations

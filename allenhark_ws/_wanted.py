@@ -1,7 +1,7 @@
 """Which channels are wanted, and by whom: the reference counts behind `Client.subscribe`, `unsubscribe` and streams.
 
 A channel is wanted as long as one holder holds it; the edits that matter to the server, first holder in and last holder
-out, are returned.  Neighbours: `_router` guards it with its lock.
+out, are returned.  Neighbours: `_router` guards it with its lock.  It must never speak to the server.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A channel is a small frozen value, usable as a dict key.  The three kinds and the one identifier each takes come from
 the vendor's page, section "Subscriptions".  Neighbours: `events` tells the channel of an event, `_codec` writes a
-channel into a subscribe message.  This module knows nothing of the wire.
+channel into a subscribe message.  It must never know how the wire spells them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`Client` and `Subscription`: the public verbs, and the wiring of the rooms behind them.
 
 There are no rules here: what a verb means is decided in `_session` (protocol), `_router` (who wants and gets what) and
-`_queue` (overflow).  The client is the one that holds everything; the threads hold everything but the client.
+`_queue` (overflow).  Neighbours: `_loop` has the threads, `streams` the queues that users read.  The client is the one
+that holds everything; the threads must never hold it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Settings: `Backoff` and the checked arguments of `Client`.
 
 Everything wrong is found here, on construction, and answered with a `ConfigurationError` that says what to pass.
-Neighbours: `client` builds `Settings` from its arguments, `_session` and `_transport` read them.
+Neighbours: `client` builds `Settings` from its arguments, `_session` and `_transport` read them.  It must never show a
+key: that travels as a `Secret`.
 """
 
 from __future__ import annotations

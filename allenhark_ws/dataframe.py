@@ -1,6 +1,7 @@
 """`to_dataframe`: events as a pandas table with the same columns and dtypes whatever the events are.
 
 Neighbours: `streams` hands its queued events over.  pandas comes with the extra ``notebook`` and is loaded by the call.
+It must never load pandas before that.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@
     └── ClientClosed                         the client is closed, or was inherited through a fork
 
 All are picklable and can be built by hand with the fields named.  Neighbours: `_transport` translates foreign errors
-into these, `_session` decides which of them end the client.  No text here may ever contain an API key.
+into these, `_session` decides which of them end the client.  A text made here must never contain an API key.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
 The fields of data and server events are those of the vendor's page, in Python's spelling.  What came with them, the
 frame and the time it was read, hangs on the event as `.raw` and `.received_at`, which take no part in comparison; by
 hand an event needs only its documented fields.  Neighbours: `_codec` makes the events off the wire, `_session`,
-`_dispatch` and `_loop` the lifecycle ones.  Nothing here touches a socket, a thread or a clock.
+`_router` and `_dispatch` the lifecycle ones.  It must never touch a socket, a thread or a clock.
 """
 
 from __future__ import annotations

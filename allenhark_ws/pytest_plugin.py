@@ -18,7 +18,7 @@ A program that makes its own ``Client()`` finds the simulator by the environment
 ``ALLENHARK_API_KEY`` (``monkeypatch.setenv``).  To have hours pass in no time, use `VirtualSimulator` instead.
 
 Needs the extra ``testing``: ``pip install "allenhark-ws[testing]"``.  pytest loads this module whenever it runs, so it
-imports nothing until a fixture is used; ``-p no:allenhark_ws`` leaves it out.  Neighbours: `testing`.
+must never import anything before a fixture is used; ``-p no:allenhark_ws`` leaves it out.  Neighbours: `testing`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`Stats`: what a client has counted, as one frozen snapshot.
 
-Neighbours: `_counters` counts, `client` hands out snapshots.
+Neighbours: `_counters` counts, `client` hands out snapshots.  It must never change once it is taken.
 """
 
 from __future__ import annotations

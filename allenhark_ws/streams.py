@@ -1,7 +1,7 @@
 """`Stream`: the reading half of `queue.Queue` over the events of a client.
 
-Neighbours: `client` makes streams, `_queue` holds the events and the overflow policies.  A stream holds its client;
-nothing but its user holds a stream, so one that is forgotten lets go of its channels.
+Neighbours: `client` makes streams, `_queue` holds the events and the overflow policies.  A stream holds its client, and
+must never be held by anything but its user: one that is forgotten lets go of its channels.
 """
 
 from __future__ import annotations

@@ -478,6 +478,29 @@ def outer(
     assert len(_code(ast.parse(source).body, _spoken(source))) == 9
 
 
+def _said_of(path: Path) -> str:
+    """A module's docstring, on one line."""
+    return " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    """A docstring tells the subject, the neighbours, and what must never happen there; no name in it is out of date."""
+    said = _said_of(path)
+    assert "Neighbours: " in said
+    assert " must never " in said
+    modules = {found.stem for found in (*PACKAGE.glob("*.py"), *path.parent.glob("*.py"))}
+    source = path.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<!`)`(_[a-z]\w*)(?:\.\w+)*`(?!`)", said)) - modules
+    assert not [name for name in named if len(re.findall(rf"\b{name}\b", source)) < 2]
+
+
+def test_every_room_is_on_the_map() -> None:
+    """The package's own docstring leads to each module."""
+    words = set(re.findall(r"\w+", _said_of(PACKAGE / "__init__.py")))
+    assert sorted({module_of(path) for path in sources()} - {PUBLIC} - words) == []
+
+
 def _undocumented(name: str, value: object) -> Iterator[str]:
     """The names of a class or function, and of a class's own public members, that have no docstring."""
     if not (inspect.isclass(value) or inspect.isroutine(value)):

@@ -1,7 +1,7 @@
 """What to do about a failure, in words that a user can act on.
 
 A table from what is known of the failure to the advice; the first line that fits is given.  Neighbours: `_steps` knows
-at which step a connection failed.
+at which step a connection failed.  It must never look anything up itself.
 """
 
 from __future__ import annotations

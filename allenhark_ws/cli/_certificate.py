@@ -1,6 +1,6 @@
 """Whose certificate a server shows, in words; also that of one that does not verify.
 
-Neighbours: `_doctor` asks, `_steps` shows.
+Neighbours: `_doctor` asks, `_steps` shows.  It must never send a request over a connection that is not verified.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The commands and their options, as click knows them; each hands over to a module that does the work.
 
-Neighbours: `_options` has what several commands share, `_exit` makes exit codes.  Nothing here talks to a client, and
-what does is loaded when a command runs: help and shell completion are quick.
+Neighbours: `_options` has what several commands share, `_exit` makes exit codes.  It must never talk to a client: what
+does is loaded when a command runs, and help and shell completion are quick.
 """
 
 # ruff: noqa: PLC0415 - a command loads its own module when it runs

@@ -1,6 +1,6 @@
 """``allenhark-ws completion``: click's script for a shell, which calls the command back at every TAB.
 
-Neighbours: `allenhark_ws.cli` answers those calls.
+Neighbours: `allenhark_ws.cli` answers those calls.  It must never write to a shell's own files: it prints.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """``allenhark-ws convert``: a recording as a table, CSV or Parquet.
 
-Neighbours: `_progress` shows how far it is; `allenhark_ws.recording` does the work.
+Neighbours: `_progress` shows how far it is; `allenhark_ws.recording` does the work.  It must never replace a file
+unless that was asked for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``allenhark-ws demo``: the whole library at work on one machine, without an account.
 
 A simulated server with a live market, TLS included, and the real client connected to it.  Neighbours: `_printer` writes
-the lines; `allenhark_ws.testing` brings the server.
+the lines; `allenhark_ws.testing` brings the server.  It must never leave this machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """``allenhark-ws doctor``: one connection, made by the client itself, watched step by step and explained.
 
 The steps come from the client's own log records, so what is diagnosed is what every program does.  Neighbours: `_steps`
-makes the report, `_advice` explains, `_certificate` looks at a certificate that did not verify.
+makes the report, `_advice` explains, `_certificate` looks at a certificate that did not verify.  It must never show the
+key.
 """
 
 from __future__ import annotations

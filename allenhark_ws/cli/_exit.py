@@ -1,6 +1,7 @@
 """From how a command ended to the exit code, with one clear line on stderr for what went wrong.
 
-Neighbours: `_commands` runs every command through it; `_signals` makes Ctrl-C and SIGTERM into exceptions.
+Neighbours: `_commands` runs every command through it; `_signals` makes Ctrl-C and SIGTERM into exceptions.  It must
+never answer with a traceback what a user can mend.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A client at work for a command: events in batches, talk of what happens to the connection, a bounded beginning.
 
-Neighbours: `_tail` prints the batches; `_render` puts lifecycle events into words.
+Neighbours: `_tail` prints the batches; `_render` puts lifecycle events into words.  It must never drop an event.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The options that commands share, and what comes of them: channels, and a client that is ready to start.
 
-The key comes from the environment or a file, never from the command line, where every user of the machine could read
-it.  Neighbours: `_commands` puts these on its commands.
+The key comes from the environment or a file; it must never come from the command line, where every user of the machine
+could read it.  Neighbours: `_commands` puts these on its commands.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a command writes: data on stdout, whole lines that a pipe may take its time for, and talk on stderr.
 
-Neighbours: `_render` makes the lines, `_exit` ends the command when nobody reads them any more.
+Neighbours: `_render` makes the lines, `_exit` ends the command when nobody reads them any more.  It must never mix the
+two.
 """
 
 from __future__ import annotations

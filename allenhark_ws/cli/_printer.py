@@ -1,6 +1,7 @@
 """Events on stdout, a line each: for a person, or as JSON for a program, as stdout is a terminal or not.
 
-Neighbours: `_render` makes the lines, `_output` writes them; `_tail` and `_replay` have events.
+Neighbours: `_render` makes the lines, `_output` writes them; `_tail` and `_replay` have events.  It must never print
+half a line.
 """
 
 from __future__ import annotations

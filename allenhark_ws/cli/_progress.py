@@ -1,6 +1,6 @@
 """A line on stderr that changes: how far a command has got.  On a terminal only; what is printed besides goes above it.
 
-Neighbours: `_record`, `_replay` and `_convert` show one.
+Neighbours: `_record`, `_replay` and `_convert` show one.  It must never touch stdout, which may be a pipe.
 """
 
 from __future__ import annotations

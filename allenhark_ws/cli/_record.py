@@ -1,6 +1,7 @@
 """``allenhark-ws record``: what is received, frame by frame, in a file.
 
-Neighbours: `_live` runs the client, whose recorder writes the file.
+Neighbours: `_live` runs the client, whose recorder writes the file.  It must never leave an empty file in the way of
+the next try.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How an event looks: as one line of JSON, as one line for a person, and as talk.
 
-What a server sends is shown as printable text only, so that it cannot command the terminal.  Neighbours: `_demo` and
+What a server sends must never command the terminal: it is shown as printable text only.  Neighbours: `_demo` and
 `_tail` print what this makes.
 """
 

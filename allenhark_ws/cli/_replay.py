@@ -1,6 +1,6 @@
 """``allenhark-ws replay``: a recording on stdout, as ``tail`` shows what is live.
 
-Neighbours: `_printer` writes the lines, `_progress` shows how far it is.
+Neighbours: `_printer` writes the lines, `_progress` shows how far it is.  It must never drop an event.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 While modules load there is nothing to clean up, and an exception out of an import could be lost, so the process just
 ends.  While a command works the first signal raises, so that it can say goodbye; the next one ends the process at once.
-Neighbours: `allenhark_ws.cli` listens from the first moment, `_exit` lets signals raise while a command works.
+Neighbours: `allenhark_ws.cli` listens from the first moment, `_exit` lets signals raise while a command works.  It must
+never raise while modules load.
 """
 
 from __future__ import annotations

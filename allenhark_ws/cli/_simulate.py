@@ -1,6 +1,6 @@
 """``allenhark-ws simulate``: a simulated server with a live market, for programs in other terminals.
 
-Neighbours: `allenhark_ws.testing` brings the server.
+Neighbours: `allenhark_ws.testing` brings the server.  It must never ask for an account or a key of the vendor's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From what the client logs and tells while it connects to the steps of a report: what, how long, and if not, why.
 
-Takes moments and facts, does no I/O.  Neighbours: `_doctor` feeds it, `_advice` explains failures, `_certificate`
-reads certificates.
+It takes moments and facts, and must never do I/O.  Neighbours: `_doctor` feeds it, `_advice` explains failures,
+`_certificate` reads certificates.
 """
 
 from __future__ import annotations

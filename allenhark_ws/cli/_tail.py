@@ -1,7 +1,7 @@
 """``allenhark-ws tail``: events on stdout as they come, and on stderr what happens to the connection.
 
-The stream blocks when it is full: a slow reader holds the server back instead of losing events.  Neighbours: `_live`
-runs the client, `_printer` writes the lines.
+The stream blocks when it is full: a slow reader holds the server back and must never lose an event.  Neighbours:
+`_live` runs the client, `_printer` writes the lines.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ though, keeps the value of every cell (``Out``, ``_``, ``_3``…) and the last t
 was displayed once, or whose loop was interrupted, would live on behind the new one's back.  Hence a look at the user's
 variables after every cell, registered with the first client, in IPython alone, in a terminal as in Jupyter.
 
-Neighbours: `client` asks for it; `_watch` ends tables by itself.
+Neighbours: `client` asks for it; `_watch` ends tables by itself.  It must never close what a variable still holds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A trend in the space of a word: a small line of numbers, as inline SVG.
 
-Neighbours: `_table` draws one for each price.
+Neighbours: `_table` draws one for each price.  It must never put a text into the picture.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A look takes the last event of each wanted channel, however many there were in between: it costs the same in a quiet
 market and in a wild one, and needs no consumer.  Neighbours: `_watch` says when to look and shows what comes of it;
-`_html` escapes every text, and has the colours.  Nothing here holds a client or knows what time it is.
+`_html` escapes every text, and has the colours.  It must never hold a client or ask what time it is.
 """
 
 from __future__ import annotations

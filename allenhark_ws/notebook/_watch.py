@@ -1,8 +1,8 @@
 """`Watch`: the handle of a live table, and the thread that keeps that going.
 
-The thread and what it works on hold their client weakly, so a table keeps no client alive; the handle holds it, as a
-subscription's does.  A client has one table at a time: the cell that makes it may be run again and again.
-Neighbours: `_table` makes what is shown here.
+The thread and what it works on must never hold their client but weakly, so that a table keeps none alive; the handle
+holds it, as a subscription's does.  A client has one table at a time: the cell that makes it may be run again and
+again.  Neighbours: `_table` makes what is shown here.
 """
 
 from __future__ import annotations

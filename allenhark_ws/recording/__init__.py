@@ -13,9 +13,9 @@ A recording is JSON Lines, compressed by gzip if its name ends in ``.gz``.  The 
 ``{"at": "2026-01-02T03:04:05.000006+00:00", "raw": "…"}``, with its text as received, or ``"base64"`` in the place of
 ``"raw"`` for what is no UTF-8 text.
 
-Neighbours: `client` records with `Recorder`, `replay` plays what `read` reads.  The way of a frame: `_loop` →
+Neighbours: `client` records with `Recorder`, `replay` plays what `read` reads.  The way of a frame: `_intake` →
 `_recorder` (buffer, thread) → `_format` → `_files` (rotation; `_repair`, `_gzip`) → disk → `_reader` → `_convert`
-(`_table`).
+(`_table`).  It must never import a client: recorders take what they are given.
 """
 
 from __future__ import annotations

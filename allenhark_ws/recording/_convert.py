@@ -1,6 +1,7 @@
 """From a recording to a table: CSV, or Parquet by the extra ``parquet``, in bounded memory.
 
-Neighbours: `_reader` reads, `_table` says what the columns are.
+Neighbours: `_reader` reads, `_table` says what the columns are.  It must never leave half a table where a whole one is
+expected.
 """
 
 from __future__ import annotations

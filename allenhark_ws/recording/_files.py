@@ -1,6 +1,6 @@
 """The files of one recording: beginning them, going on with them after a crash, rotating them.
 
-Nothing is ever overwritten, and nothing is held back here: what was written is in the hands of the system, so that
+It must never overwrite anything, and holds nothing back: what was written is in the hands of the system, so that
 killing the process costs only what was not written yet.  Neighbours: `_recorder` writes through this, on its own
 thread; `_repair` mends what a crash has torn.
 """

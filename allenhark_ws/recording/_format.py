@@ -1,8 +1,8 @@
-"""The format: which bytes a frame becomes in a recording, and back; no files here.
+"""The format: which bytes a frame becomes in a recording, and back.
 
 A header line, then a line of JSON for each frame: when it was received (ISO 8601, UTC, microseconds) and what it held,
 ``raw`` for text and ``base64`` for what is no UTF-8 text.  Neighbours: `_files` writes what this makes, `_reader` reads
-with it.
+with it.  It must never open a file.
 """
 
 from __future__ import annotations

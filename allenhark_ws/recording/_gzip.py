@@ -1,9 +1,9 @@
 """Gzip as recordings need it: whole after every write, and found again after a crash.
 
-Each write ends the last member of the file (RFC 1952, section 2.2), and the next goes on with it in the place of
-that end: so every tool reads the file of a process that was killed, and it is about as small as if it had been
-written in one go.  Neighbours: `_files` writes with `Packer`, `_repair` mends with `compress`, `_reader` reads
-`pieces`.
+Each write ends the last member of the file (RFC 1952, section 2.2), and the next goes on with it in the place of that
+end: so every tool reads the file of a process that was killed, and it is about as small as if it had been written in
+one go.  Neighbours: `_files` writes with `Packer`, `_repair` mends with `compress`, `_reader` reads `pieces`.  It must
+never leave a file that gzip cannot read.
 """
 
 from __future__ import annotations

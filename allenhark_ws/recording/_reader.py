@@ -2,7 +2,8 @@
 
 A torn end is what a crash leaves and no error: it is passed over with a warning in the log.  Anything else that is not
 what belongs there is a `RecordingError` that names file and line; the lines behind it are read as if nothing was.
-Neighbours: `_format` knows the lines, `_gzip` unpacks; `_convert` and the replay read with this.
+Neighbours: `_format` knows the lines, `_gzip` unpacks; `_convert` and the replay read with this.  It must never change
+a file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`Recorder`: what is received goes to disk, on a thread of its own and from a bounded buffer.
 
-The I/O thread only puts what it has read into the buffer: a disk that hangs, crawls or is full costs frames of the
-recording, which are counted and told, and never a moment of the connection.  Neighbours: `client` makes recorders,
-`_loop` gives them what it reads and ends them; `_files` writes.
+The I/O thread must never wait here, it only puts what it has read into the buffer: a disk that hangs, crawls or is full
+costs frames of the recording, which are counted and told, and never a moment of the connection.  Neighbours: `client`
+makes recorders, `_intake` gives them what was read, `_loop` ends them; `_files` writes.
 """
 
 from __future__ import annotations

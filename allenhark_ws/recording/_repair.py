@@ -1,6 +1,6 @@
 """Making the end of a recording fit to go on from: what a crash has torn goes, every whole line stays.
 
-Neighbours: `_files` asks for it before it appends.
+Neighbours: `_files` asks for it before it appends.  It must never take away a whole line.
 """
 
 from __future__ import annotations

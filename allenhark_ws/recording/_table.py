@@ -1,6 +1,6 @@
-"""Data events as rows: which columns there are, and what an event puts into them; no files here.
+"""Data events as rows: which columns there are, and what an event puts into them.
 
-Neighbours: `_convert` writes them.
+Neighbours: `_convert` writes them.  It must never open a file.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 Needs the extra ``testing``: ``pip install "allenhark-ws[testing]"``.  Neighbours: `_simulator` is the handle that users
 hold, `_server` what runs on its thread, `_conversation` the rules of one connection, `_journal` the record of it all,
 `_feed` the generated market; `_proxy` is the fault proxy's handle, `_relay` what runs on its thread, `_pipe` its
-connections; `_virtual` is the virtual simulator, `_line` a connection to it, `_time` its time; `_requests` is what
-both simulators can be asked for.
+connections; `_virtual` is the virtual simulator, `_line` a connection to it, `_time` its time; `_requests` is what both
+simulators can be asked for.  It must never listen on anything but loopback.
 """
 
 from __future__ import annotations

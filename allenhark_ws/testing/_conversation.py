@@ -1,7 +1,8 @@
-"""What one client says on one connection, and what the server answers: the vendor's protocol, without any I/O.
+"""What one client says on one connection, and what the server answers: the vendor's protocol.
 
 The page documents no answer but ``pong``, so nothing else is answered; what the page does not allow is told as a
 violation and has no effect.  Neighbours: `_server` feeds frames in and sends the replies, `_journal` keeps the rest.
+It must never do I/O.
 """
 
 from __future__ import annotations

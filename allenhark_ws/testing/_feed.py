@@ -1,7 +1,8 @@
 """A plausible live market, generated: what to say on each channel and when, without I/O or a clock of its own.
 
 Every channel has its own random stream, seeded by the feed's seed and the channel, so what a channel says does not
-depend on who else is subscribed, or since when.  Neighbours: `_server` asks and sends.
+depend on who else is subscribed, or since when.  Neighbours: `_server` asks and sends.  It must never look at a clock,
+nor depend on anything but its seed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the simulator has seen: written by its thread, read and waited for by the user's.
 
-One lock guards it all and is held for moments only; predicates run outside it, since they may ask for anything.
-Neighbours: `_server` writes, `_simulator` shows.
+One lock guards it all and is held for moments only; predicates must never run under it, since they may ask for
+anything.  Neighbours: `_server` writes, `_simulator` shows.
 """
 
 from __future__ import annotations

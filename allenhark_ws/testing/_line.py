@@ -1,7 +1,7 @@
 """One connection in memory: what a client's loop takes for a transport, and a simulated server's end of it.
 
 Nothing is opened but a socket pair, by which the loop hears that there is something to read.  Neighbours: `_virtual`
-makes it, `_conversation` says what the server answers.
+makes it, `_conversation` says what the server answers.  It must never open a port.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One connection through the fault proxy: two sockets, a pipe for each direction, and what happens to their bytes.
 
-All of it runs on the proxy's thread and never blocks it: sockets are non-blocking, waits are the event loop's.  A pipe
-reads no more than it may hold, so a receiver that does not read slows its sender down as TCP would.  Neighbours:
+All of it runs on the proxy's thread and must never block it: sockets are non-blocking, waits are the event loop's.  A
+pipe reads no more than it may hold, so a receiver that does not read slows its sender down as TCP would.  Neighbours:
 `_relay` makes the pairs and tells them what the faults are.
 """
 

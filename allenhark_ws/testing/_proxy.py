@@ -1,6 +1,7 @@
 """`FaultProxy`: a TCP proxy on loopback that does to a connection what networks do.
 
-Neighbours: `_thread` carries what happens in `_relay`; `_simulator` is the server it usually stands before.
+Neighbours: `_thread` carries what happens in `_relay`; `_simulator` is the server it usually stands before.  It must
+never touch a connection itself: those belong to the proxy's thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The fault proxy while it runs: its port, its connections, its faults; all of it on the proxy's thread.
 
-Neighbours: `_proxy` calls the methods here, through `_thread`; `_pipe` moves the bytes.
+Neighbours: `_proxy` calls the methods here, through `_thread`; `_pipe` moves the bytes.  It must never be called on
+another thread.
 """
 
 from __future__ import annotations

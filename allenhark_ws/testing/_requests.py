@@ -1,6 +1,6 @@
 """What a test may ask of a simulator, checked: the keys it accepts, what it publishes and to whom.
 
-Neighbours: `_simulator` and `_virtual`, which take the same requests.
+Neighbours: `_simulator` and `_virtual`, which take the same requests.  It must never talk to a server.
 """
 
 from __future__ import annotations

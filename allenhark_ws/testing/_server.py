@@ -2,7 +2,8 @@
 
 The `websockets` package does the WebSocket work, `_conversation` the protocol on top.  Sockets are accepted by a
 listener of our own, so that new ones can be refused before TLS and none outlives the server.  Neighbours: `_simulator`
-calls the coroutines here, `_journal` gets what was heard.
+calls the coroutines here, `_journal` gets what was heard.  It must never be called on another thread, but through
+`_thread`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`Simulator`: the handle by which a test starts the server, looks at it, and makes it misbehave.
 
-Neighbours: `_thread` carries what happens in `_server`; `_journal` is what both sides share.
+Neighbours: `_thread` carries what happens in `_server`; `_journal` is what both sides share.  It must never touch a
+connection itself: those belong to the simulator's thread.
 """
 
 from __future__ import annotations

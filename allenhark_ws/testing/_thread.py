@@ -1,6 +1,7 @@
 """An asyncio event loop on a background thread of its own, driven from other threads.
 
-Neighbours: `_simulator` owns one while it is started; everything in `_server` runs on it.
+Neighbours: `_simulator` owns one while it is started; everything in `_server` runs on it.  It must never know what runs
+on it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Each client sleeps on a `SleeperClock`, which says until when; `VirtualTime` moves on from one such moment to the next,
 and looks away from none of them before the clients have done all that was due.  Neighbours: `_virtual` owns the time.
+It must never move on while a client has something to do.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`VirtualSimulator`: a simulated server, and real clients of it, in a time that passes when a test says so.
 
 Neighbours: `_time` lets it pass, `_line` carries what is said; `_conversation` and `_journal` are the simulator's own.
+It must never open a port.
 """
 
 from __future__ import annotations
