@@ -158,15 +158,14 @@ _DATA_EVENTS: Final[Mapping[str, type[DataEvent]]] = {
     "bot_update": BotUpdate,
     "transaction_confirmed": TransactionConfirmed,
 }
+"""Of each type of message, its event; what has no builder of its own in `Codec` is decoded by this line alone."""
 
 
 @frozen
 class _Structures:
-    """What cattrs gives one number mode: a generated function per class, and per wire type each key's strict hook."""
+    """What cattrs gives one number mode: per wire type a generated function, and each key's strict hook; and trades."""
 
-    price: _Hook
-    bot: _Hook
-    transaction: _Hook
+    make: Mapping[str, _Hook]
     trade: _Hook
     hooks: Mapping[str, Mapping[str, _Hook]]
 
@@ -198,10 +197,8 @@ def _structures(*, decimal: bool) -> _Structures:
         }
         for kind, cls in _DATA_EVENTS.items()
     }
-    price, bot, transaction, trade = (
-        _structure_of(cls, converter) for cls in (PriceUpdate, BotUpdate, TransactionConfirmed, TradeExecuted)
-    )
-    return _Structures(price, bot, transaction, trade, hooks)
+    make = {kind: _structure_of(cls, converter) for kind, cls in _DATA_EVENTS.items()}
+    return _Structures(make, _structure_of(TradeExecuted, converter), hooks)
 
 
 # In: any frame --------------------------------------------------------------------------------------------------------
@@ -269,7 +266,7 @@ class Codec:
         self.lane = _lane(engine, decimal=decimal)
         self._structures = _structures(decimal=decimal)
         self._builders: dict[str, _Build] = {
-            "price_update": self._price_update,
+            **dict.fromkeys(_DATA_EVENTS, self._data_event),
             "bot_update": self._bot_update,
             "transaction_confirmed": self._transaction_confirmed,
             "pong": self._pong,
@@ -325,23 +322,22 @@ class Codec:
             reason = self._structures.complaint(kind, message)
         return InvalidMessage(reason, raw=payload, received_at=received_at)
 
-    def _price_update(
+    def _data_event(
         self, message: _Message, payload: bytes, received_at: datetime, _wallet: Transactions | None
-    ) -> PriceUpdate:
-        message["raw"] = payload
-        message["received_at"] = received_at
-        event: PriceUpdate = self._structures.price(message, PriceUpdate)
+    ) -> DataEvent:
+        kind = message["type"]
+        event: DataEvent = self._structures.make[kind](
+            {**message, "raw": payload, "received_at": received_at}, _DATA_EVENTS[kind]
+        )
         return event
 
     def _bot_update(
-        self, message: _Message, payload: bytes, received_at: datetime, _wallet: Transactions | None
-    ) -> BotUpdate:
+        self, message: _Message, payload: bytes, received_at: datetime, wallet: Transactions | None
+    ) -> DataEvent:
         data = _object(message["data"], None)
         if message["event"] == "trade_executed":
             data = self._trade(data)
-        with_data = {**message, "data": data, "raw": payload, "received_at": received_at}
-        event: BotUpdate = self._structures.bot(with_data, BotUpdate)
-        return event
+        return self._data_event({**message, "data": data}, payload, received_at, wallet)
 
     def _trade(self, data: _Message) -> TradeExecuted | _Message:
         """The trade, or the data as they came when they do not fit: a trade is never lost to a field."""
@@ -354,13 +350,10 @@ class Codec:
 
     def _transaction_confirmed(
         self, message: _Message, payload: bytes, received_at: datetime, wallet: Transactions | None
-    ) -> TransactionConfirmed:
+    ) -> DataEvent:
         named = message.get("wallet")
-        message["channel"] = Transactions(named) if type(named) is str and named.strip() else wallet
-        message["raw"] = payload
-        message["received_at"] = received_at
-        event: TransactionConfirmed = self._structures.transaction(message, TransactionConfirmed)
-        return event
+        channel = Transactions(named) if type(named) is str and named.strip() else wallet
+        return self._data_event({**message, "channel": channel}, payload, received_at, wallet)
 
     def _pong(self, message: _Message, payload: bytes, received_at: datetime, _wallet: Transactions | None) -> Pong:
         try:

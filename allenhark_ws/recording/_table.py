@@ -11,7 +11,11 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from ..events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
+import attrs
+
+from .._codec import wire_type
+from ..channels import Transactions
+from ..events import DataEvent, TradeExecuted
 
 __all__ = ["COLUMNS", "Row", "row"]
 
@@ -40,7 +44,7 @@ COLUMNS: Final[Mapping[str, type]] = MappingProxyType(
 
 ``type`` is that of the message.  ``timestamp`` is the server's, of a price or a trade.  ``data`` is JSON, of a bot
 update that is no trade; a trade has its ``signature`` and ``profit`` instead.  ``wallet`` is there when the message
-names one.
+names one.  Documented fields without a column of their own are in ``data`` too.
 """
 
 
@@ -51,32 +55,24 @@ def row(event: DataEvent) -> Row:
 
 
 def _fields(event: DataEvent) -> dict[str, Any]:
-    if isinstance(event, PriceUpdate):
-        return {
-            "type": "price_update",
-            "timestamp": event.timestamp,
-            "mint": _text(event.mint),
-            "price": event.price,
-            "volume": event.volume,
-        }
-    if isinstance(event, BotUpdate):
-        fields = {"type": "bot_update", "bot_id": _text(event.bot_id), "event": _text(event.event)}
-        return fields | _bot_data(event.data)
-    if isinstance(event, TransactionConfirmed):
-        return {
-            "type": "transaction_confirmed",
-            "signature": _text(event.signature),
-            "status": _text(event.status),
-            "slot": event.slot,
-            "wallet": None if event.channel is None else _text(event.channel.wallet),
-        }
-    raise TypeError(f"{type(event).__name__} has no columns")
-
-
-def _bot_data(data: TradeExecuted | Mapping[str, Any]) -> dict[str, Any]:
+    """The documented fields, by their columns."""
+    fields = {a.name: getattr(event, a.name) for a in attrs.fields(type(event)) if a.eq}
+    data = fields.pop("data", None)
     if isinstance(data, TradeExecuted):
-        return {"signature": _text(data.signature), "profit": data.profit, "timestamp": data.timestamp}
-    return {"data": json.dumps(data, default=dict)}
+        fields |= {"signature": data.signature, "profit": data.profit, "timestamp": data.timestamp}
+        data = None
+    without = {name: value for name, value in fields.items() if name not in COLUMNS}
+    if data is not None or without:
+        fields["data"] = json.dumps({**(data or {}), **without}, default=_plain)
+    if isinstance(event.channel, Transactions):
+        fields["wallet"] = event.channel.wallet
+    fields["type"] = wire_type(event)
+    return {name: _text(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+def _plain(value: object) -> object:
+    """What JSON has in the place of a value that it has no word for."""
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def _text(text: str) -> str:
