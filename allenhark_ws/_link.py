@@ -51,11 +51,11 @@ class Link:
 
     Attributes:
         last_heard: when the last frame arrived; when it was opened, before the first.
-        barrier_deadline: by when the first pong has to come.
+        first_pong_deadline: by when the first pong has to come.
         next_ping_at: when the next heartbeat is due.
         next_slot: before this time nothing may be sent (`max_send_rate`).
         ready_at: when the first pong came, or None before it.
-        silence_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
+        pong_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
         unread_until: how long the first pong is still looked for among what came before its deadline, or None.
         early: what the server said before the first pong, held back.
         early_bytes: the frames of these together.
@@ -64,11 +64,11 @@ class Link:
     """
 
     last_heard: Instant
-    barrier_deadline: float
+    first_pong_deadline: float
     next_ping_at: float
     next_slot: float
     ready_at: float | None = None
-    silence_deadline: float | None = None
+    pong_deadline: float | None = None
     unread_until: float | None = None
     early: list[ServerEvent | DataEvent] = field(factory=list)
     early_bytes: int = 0
@@ -91,9 +91,9 @@ class Link:
 
     def be_patient(self, deadline: float) -> None:
         """Whatever the server still owes a sign of life for, it has until the deadline."""
-        self.barrier_deadline = deadline
-        if self.silence_deadline is not None:
-            self.silence_deadline = deadline
+        self.first_pong_deadline = deadline
+        if self.pong_deadline is not None:
+            self.pong_deadline = deadline
 
     def plan(self, items: Iterable[Channel | Hashable]) -> None:
         """Add to what is to be sent; what is already planned keeps its place."""
@@ -110,8 +110,8 @@ class Link:
         """A ping goes out: something has to arrive within `patience` seconds."""
         self._pings += 1
         self._unanswered.append(Ping(self._pings, now, request))
-        if self.silence_deadline is None:
-            self.silence_deadline = now + patience
+        if self.pong_deadline is None:
+            self.pong_deadline = now + patience
 
     def ponged(self) -> Ping | None:
         """A pong came in: the ping it answers, or None when every ping has its pong already, or it is long forgotten.

@@ -127,7 +127,7 @@ class _Session(Session):
 
     def opened(self, now: Instant) -> None:
         """There is nobody to prove anything to."""
-        link = self._link = Link(now, barrier_deadline=math.inf, next_ping_at=math.inf, next_slot=now.mono)
+        link = self._link = Link(now, first_pong_deadline=math.inf, next_ping_at=math.inf, next_slot=now.mono)
         self._become_ready(link, 0.0, now)
         self._settle(link)
 

@@ -178,10 +178,10 @@ class Session:
         if link is None:
             return self._retry_at
         if not link.is_ready:
-            return None if self._suspended else link.barrier_deadline
+            return None if self._suspended else link.first_pong_deadline
         deadlines = [link.next_ping_at]
-        if link.silence_deadline is not None and not self._suspended:
-            deadlines.append(link.silence_deadline)
+        if link.pong_deadline is not None and not self._suspended:
+            deadlines.append(link.pong_deadline)
         if link.todo and room:
             deadlines.append(link.next_slot)
         return min(deadlines)
@@ -247,7 +247,7 @@ class Session:
             return
         self._link = Link(
             last_heard=now,
-            barrier_deadline=now.mono + self._settings.pong_timeout,
+            first_pong_deadline=now.mono + self._settings.pong_timeout,
             next_ping_at=now.mono + self._settings.heartbeat_interval,
             next_slot=now.mono,
         )
@@ -264,7 +264,7 @@ class Session:
         """A frame of any kind arrived: proof of life."""
         if self._link is not None:
             self._link.last_heard = now
-            self._link.silence_deadline = None
+            self._link.pong_deadline = None
 
     def received(self, event: ServerEvent | DataEvent, now: Instant) -> None:
         """The server said something; the event itself comes out again, in its place.
@@ -366,7 +366,7 @@ class Session:
 
     def _check_life(self, link: Link, now: Instant, silent_at: float) -> None:
         """Before READY a pong has to come in time, afterwards anything."""
-        deadline = link.silence_deadline if link.is_ready else link.barrier_deadline
+        deadline = link.pong_deadline if link.is_ready else link.first_pong_deadline
         if self._suspended or deadline is None or now.mono < deadline:
             return
         if silent_at < deadline and self._may_lie_unread(link, now):

@@ -15,7 +15,7 @@ FIRST_WALLET, SECOND_WALLET = Transactions("first"), Transactions("second")
 
 def link() -> Link:
     """The books of a connection just opened at 1000."""
-    return Link(last_heard=START, barrier_deadline=1010.0, next_ping_at=1030.0, next_slot=1000.0)
+    return Link(last_heard=START, first_pong_deadline=1010.0, next_ping_at=1030.0, next_slot=1000.0)
 
 
 def facts(ping: Ping | None) -> tuple[int, float, object] | None:
@@ -29,7 +29,7 @@ def test_a_connection_just_opened() -> None:
     assert not subject.unconfirmed
     assert (subject.early, subject.early_bytes) == ([], 0)
     assert (list(subject.on_wire), list(subject.todo)) == ([], [])
-    assert subject.silence_deadline is None
+    assert subject.pong_deadline is None
 
 
 def test_ready() -> None:
@@ -91,20 +91,20 @@ def test_the_first_unanswered_ping_sets_the_deadline() -> None:
     subject = link()
     subject.pinged(1000.0, None, 10.0)
     subject.pinged(1004.0, None, 10.0)
-    assert subject.silence_deadline == 1010.0
-    subject.silence_deadline = None
+    assert subject.pong_deadline == 1010.0
+    subject.pong_deadline = None
     subject.pinged(1020.0, None, 10.0)
-    assert subject.silence_deadline == 1030.0
+    assert subject.pong_deadline == 1030.0
 
 
 def test_patience() -> None:
     """The barrier always moves, the silence only when a ping waits for a sign of life."""
     subject = link()
     subject.be_patient(1050.0)
-    assert (subject.barrier_deadline, subject.silence_deadline) == (1050.0, None)
+    assert (subject.first_pong_deadline, subject.pong_deadline) == (1050.0, None)
     subject.pinged(1000.0, None, 10.0)
     subject.be_patient(1060.0)
-    assert (subject.barrier_deadline, subject.silence_deadline) == (1060.0, 1060.0)
+    assert (subject.first_pong_deadline, subject.pong_deadline) == (1060.0, 1060.0)
 
 
 def test_what_is_planned_twice_keeps_its_place() -> None:
