@@ -19,6 +19,7 @@ from attrs import frozen
 from allenhark_ws import DataEvent, InvalidMessage, recording
 from allenhark_ws import _codec as codec
 from allenhark_ws._routes import _CONCRETE
+from allenhark_ws.recording._table import COLUMNS, row
 
 from .fakes import START, off_the_wire
 from .scripted import PATIENCE, Scripted
@@ -84,5 +85,16 @@ def test_it_is_delivered_counted_recorded_and_shown(tmp_path: Path) -> None:
         s.client.close()
     assert called == [event]
     recording.convert(tmp_path / "day.jsonl", tmp_path / "day.csv")
-    (row,) = csv.DictReader((tmp_path / "day.csv").read_text(encoding="utf-8").splitlines())
-    assert (row["type"], row["slot"], json.loads(row["data"])) == ("pool_opened", "7", {"pool": "p", "liquidity": 1.5})
+    (line,) = csv.DictReader((tmp_path / "day.csv").read_text(encoding="utf-8").splitlines())
+    assert (line["type"], line["slot"], json.loads(line["data"])) == (
+        "pool_opened",
+        "7",
+        {"pool": "p", "liquidity": 1.5},
+    )
+
+
+def test_a_field_without_a_column_that_json_has_no_word_for() -> None:
+    """It is there as text, with every digit."""
+    values = dict(zip(COLUMNS, row(PoolOpened("p", 7, Decimal("1.10"), OPENED_AT)), strict=True))
+    assert values["data"] == '{"pool": "p", "liquidity": "1.10"}'
+    assert (values["type"], values["slot"], values["timestamp"]) == ("pool_opened", 7, OPENED_AT)
