@@ -45,7 +45,7 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "_codec": ("test_codec.py",),
     "_strict": ("test_codec.py",),
     "_lanes": ("test_codec.py",),
-    "_structs": ("test_codec.py",),
+    "_structs": ("test_codec.py", "test_structs.py"),
     "_express": ("test_express.py", "test_router.py"),
     "_places": ("test_express.py", "test_router.py"),
     "_json": ("test_json.py",),
