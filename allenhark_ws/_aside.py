@@ -37,8 +37,8 @@ class _Call(Generic[T]):
     function: Callable[[], T]
     wake: Callable[[], None]
     abandoned: bool = False
-    _results: list[T] = field(factory=list)
-    _errors: list[BaseException] = field(factory=list)
+    _results: list[T] = field(factory=list[T])
+    _errors: list[BaseException] = field(factory=list[BaseException])
 
     def run(self) -> None:
         """Make the call (on the helper thread), keep what came of it and wake the one who waits."""

@@ -20,11 +20,11 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import Attribute, fields, frozen, resolve_types
 
-from ._json import InvalidJSON, parse
+from ._json import InvalidJSON, is_object, parse
 from ._lanes import MAX_DEPTH, Lane, is_shallow, stdlib_lane, undeclared
 from ._strict import Absent, Misfit, decimal_number, float_number, json_type, moment, text, whole_number
 from ._twins import INTERCHANGEABLE
@@ -134,21 +134,27 @@ def _documented(cls: type) -> list[Attribute[Any]]:
     return [attribute for attribute in fields(resolve_types(cls)) if attribute.eq]
 
 
-def _structure_of(cls: type, converter: Converter) -> _Hook:
+def _hook_of(attribute: Any, converter: Converter) -> _Hook:
+    """What the attribute's value has to pass; where it is converted, any object does."""
+    hook: _Hook = _object if attribute.converter else converter.get_structure_hook(attribute.type)
+    return hook
+
+
+def _structure_of(cls: type[Any], converter: Converter) -> _Hook:
     """The generated function that makes a `cls` of a message, every hook looked up once.
 
     It raises `KeyError` when a documented key is missing and `Misfit` when a value is not of its type.
     """
     from cattrs.gen import make_dict_structure_fn, override  # noqa: PLC0415 - as above
 
-    overrides = {
+    overrides: dict[str, Any] = {
         a.name: override(rename=_WIRE_KEYS.get(a.name), struct_hook=None if a.eq else _as_it_is) for a in fields(cls)
     }
-    return make_dict_structure_fn(cls, converter, **overrides)  # type: ignore[arg-type]
+    return make_dict_structure_fn(cls, converter, **overrides)
 
 
 def _object(value: Any, _type: Any) -> Any:
-    if type(value) is dict:
+    if is_object(value):
         return value
     raise Misfit("an object", json_type(value))
 
@@ -190,11 +196,8 @@ def _complaint(name: str, hook: _Hook, value: Any) -> str:
 def _structures(*, decimal: bool) -> _Structures:
     """Generate them, once per number mode."""
     converter = _converter(decimal=decimal)
-    hooks = {
-        kind: {
-            _WIRE_KEYS.get(a.name, a.name): _object if a.converter else converter.get_structure_hook(a.type)
-            for a in _documented(cls)
-        }
+    hooks: dict[str, dict[str, _Hook]] = {
+        kind: {_WIRE_KEYS.get(a.name, a.name): _hook_of(a, converter) for a in _documented(cls)}
         for kind, cls in _DATA_EVENTS.items()
     }
     make = {kind: _structure_of(cls, converter) for kind, cls in _DATA_EVENTS.items()}
@@ -216,7 +219,7 @@ def _is_shallow_value(value: Any) -> bool:
 
 def _nested(value: Any) -> Iterator[Any]:
     """The objects and arrays right inside a value."""
-    contents = value.values() if type(value) is dict else value if type(value) is list else ()
+    contents = value.values() if is_object(value) else cast("list[object]", value) if type(value) is list else ()
     return (inner for inner in contents if type(inner) in (dict, list))
 
 
@@ -308,7 +311,7 @@ class Codec:
         message = parse(payload, decimal=self._decimal)
         if not (is_shallow(payload) or _is_shallow_value(message)):
             raise InvalidJSON("nested too deeply")
-        if type(message) is not dict:
+        if not is_object(message):
             raise Misfit("a JSON object", json_type(message))
         kind = message.get("type", Absent())
         if type(kind) is not str:
@@ -367,7 +370,7 @@ class Codec:
     ) -> ServerError:
         """An error of whatever shape: the vendor's page gives none."""
         error = message.get("error")
-        nested = error if type(error) is dict else {}
+        nested: _Message = error if is_object(error) else {}
         texts = (message.get("message"), error, nested.get("message"), message.get("reason"))
         text = next((text for text in texts if type(text) is str and text), "")
         codes = (message.get("code"), nested.get("code"))

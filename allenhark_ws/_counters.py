@@ -35,7 +35,7 @@ class Counters:
     messages_received: int = 0
     bytes_received: int = 0
     messages_sent: int = 0
-    received_by_type: dict[str, int] = field(factory=dict)
+    received_by_type: dict[str, int] = field(factory=dict[str, int])
     invalid: int = 0
     unknown: int = 0
     dropped: int = 0

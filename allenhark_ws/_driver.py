@@ -75,7 +75,9 @@ class Driver:
     _callbacks: CallbackThread | None
     _tell_state: Callable[[State], None]
     _tell_flushed: Callable[[Flushed], None]
-    mailbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = field(factory=deque, init=False)
+    mailbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = field(
+        factory=deque[tuple[Callable[..., object], tuple[Any, ...]]], init=False
+    )
     sleeper: Sleeper = field(init=False)
     network: Network = field(init=False)
     outlet: Outlet = field(init=False)

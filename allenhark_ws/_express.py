@@ -76,8 +76,8 @@ class Collected:
     prices: int = 0
     transactions: int = 0
     bots: int = 0
-    queues: dict[EventQueue, list[Event]] = field(factory=dict)
-    called: list[Event] = field(factory=list)
+    queues: dict[EventQueue, list[Event]] = field(factory=dict[EventQueue, list[Event]])
+    called: list[Event] = field(factory=list[Event])
     odd: bytes | None = None
 
 
@@ -122,7 +122,7 @@ def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see
     moment: Any = None
     since = clock()
     for payload, message in incoming.pairs:
-        kind = type(message)
+        kind = type(message)  # pyright: ignore[reportUnknownVariableType]
         try:
             if kind is price:
                 if message.timestamp != text:

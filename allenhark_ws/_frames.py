@@ -86,8 +86,8 @@ class Parsed:
         end: why nothing more will come, or None.
     """
 
-    messages: list[bytes] = field(factory=list)
-    pongs: list[bytes] = field(factory=list)
+    messages: list[bytes] = field(factory=list[bytes])
+    pongs: list[bytes] = field(factory=list[bytes])
     frames: int = 0
     end: CloseReceived | Violation | None = None
 

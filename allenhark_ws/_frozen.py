@@ -5,8 +5,8 @@ Neighbours: `events` holds it in `BotUpdate.data`, `_codec` fills it.  It must n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 __all__ = ["FrozenMapping", "freeze"]
 
@@ -37,7 +37,8 @@ class FrozenMapping(Mapping[str, Any]):
         """Equal to any mapping of the same items; their arrays may be lists, as JSON gives them."""
         if not isinstance(other, Mapping):
             return NotImplemented
-        frozen = other if isinstance(other, FrozenMapping) else FrozenMapping(other)
+        items = cast("Mapping[str, Any]", other)
+        frozen = items if isinstance(items, FrozenMapping) else FrozenMapping(items)
         return self._items == frozen._items
 
     def __hash__(self) -> int:
@@ -58,8 +59,10 @@ class FrozenMapping(Mapping[str, Any]):
 
 def freeze(value: Any) -> Any:
     """The read-only twin of a JSON value: objects become `FrozenMapping`, arrays tuples, the rest stays as it is."""
+    if isinstance(value, FrozenMapping):
+        return value
     if isinstance(value, Mapping):
-        return value if isinstance(value, FrozenMapping) else FrozenMapping(value)
+        return FrozenMapping(cast("Mapping[str, Any]", value))
     if isinstance(value, (list, tuple)):
-        return tuple(freeze(item) for item in value)
+        return tuple(freeze(item) for item in cast("Sequence[Any]", value))
     return value

@@ -78,7 +78,7 @@ class Opening:
     clock: Callable[[], float]
     timeout: float
     deadline: float
-    sockets: list[socket.socket] = field(factory=list)
+    sockets: list[socket.socket] = field(factory=list[socket.socket])
 
     def check(self, phase: str) -> float:
         """The time now.

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import Enum
 from html import escape
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
@@ -117,9 +117,9 @@ def _field(name: str, value: object) -> str:
     if name == "data" and attrs.has(type(value)):
         return "<br>".join(f"{escape(name)} {told}" for name, told in _fields(value))
     if isinstance(value, frozenset):
-        return _channels(value)
+        return _channels(cast("frozenset[object]", value))
     if isinstance(value, Mapping):
-        return _mapping(value)
+        return _mapping(cast("Mapping[object, Any]", value))
     return text(_plain(value))
 
 
@@ -129,7 +129,7 @@ def _mapping(value: Mapping[Any, Any]) -> str:
 
 
 def _fields(value: Any) -> list[tuple[str, str]]:
-    names = [field.name for field in attrs.fields(type(value)) if field.repr]
+    names = [field.name for field in value.__attrs_attrs__ if field.repr]
     return [(name, _field(name, getattr(value, name))) for name in names]
 
 

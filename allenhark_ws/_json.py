@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeGuard
 
-__all__ = ["InvalidJSON", "parse", "scanner"]
+__all__ = ["InvalidJSON", "is_object", "parse", "scanner"]
 
 
 _SMALL: Final = 65_536
@@ -63,6 +63,11 @@ _FLOATS = json.JSONDecoder(parse_constant=_refuse_constant)
 _DECIMALS = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_exact)
 
 
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a value of a JSON text is an object."""
+    return type(value) is dict
+
+
 def scanner(*, decimal: bool) -> Callable[[str, int], tuple[Any, int]]:
     """The C function behind `parse`: from a text and a position, the value that starts there and where it ends.
 
@@ -71,7 +76,8 @@ def scanner(*, decimal: bool) -> Callable[[str, int], tuple[Any, int]]:
 
     It raises `StopIteration` where no value starts, and what `json.JSONDecoder.decode` raises.
     """
-    scan: Callable[[str, int], tuple[Any, int]] = (_DECIMALS if decimal else _FLOATS).scan_once  # type: ignore[attr-defined]
+    decoder: Any = _DECIMALS if decimal else _FLOATS  # typeshed does not know `scan_once`
+    scan: Callable[[str, int], tuple[Any, int]] = decoder.scan_once
     return scan
 
 

@@ -227,7 +227,7 @@ class _Makers:
         event.__class__ = BotUpdate
         return event
 
-    def _trade(self, data: _Message) -> TradeExecuted | None:
+    def _trade(self, data: Any) -> TradeExecuted | None:
         """The trade, or None when the data do not fit."""
         trade = _twins.TRADE()
         try:

@@ -70,11 +70,11 @@ class Link:
     ready_at: float | None = None
     pong_deadline: float | None = None
     unread_until: float | None = None
-    early: list[ServerEvent | DataEvent] = field(factory=list)
+    early: list[ServerEvent | DataEvent] = field(factory=list[ServerEvent | DataEvent])
     early_bytes: int = 0
-    on_wire: dict[Channel, None] = field(factory=dict)
-    todo: dict[Channel | Hashable, None] = field(factory=dict)
-    _wallets: dict[Transactions, None] = field(factory=dict)
+    on_wire: dict[Channel, None] = field(factory=dict[Channel, None])
+    todo: dict[Channel | Hashable, None] = field(factory=dict[Channel | Hashable, None])
+    _wallets: dict[Transactions, None] = field(factory=dict[Transactions, None])
     _unanswered: deque[Ping] = field(factory=lambda: deque(maxlen=_MAX_UNANSWERED))
     _pings: int = 0
     _pongs: int = 0

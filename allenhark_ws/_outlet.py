@@ -33,7 +33,7 @@ class Outlet:
 
     _session: Session
     router: Callable[[], Router | None] = field(default=nowhere, init=False)
-    held: list[Event] = field(factory=list, init=False)
+    held: list[Event] = field(factory=list[Event], init=False)
 
     def emit(self, events: list[Event]) -> None:
         """Deliver the events, or hold them behind those that are held already."""

@@ -57,7 +57,7 @@ class PlayedClock(Clock):
 class _Batch:
     """What one turn plays; see `_ports.Batch`."""
 
-    messages: list[bytes] = Factory(list)
+    messages: list[bytes] = Factory(list[bytes])
     frames: int = 0
     end: ConnectionLost | None = None
 

@@ -11,6 +11,7 @@ import atexit
 import os
 import time
 import weakref
+from abc import abstractmethod
 from typing import Final, Protocol
 
 __all__ = ["enrol", "is_exiting"]
@@ -23,6 +24,7 @@ class _Loop(Protocol):
     def disown(self) -> None:
         """In a forked child: let go of everything that is the parent's."""
 
+    @abstractmethod
     def request_close(self, deadline: float) -> float:
         """Begin to end by the monotonic deadline; the earliest that was ever given."""
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from abc import abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from .config import OVERFLOW_POLICIES
 from .errors import AllenHarkError, SlowConsumer
@@ -69,9 +70,11 @@ class _Buffer(Protocol):
 
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def fill(self, events: Sequence[Event]) -> int:
         """Take the events in order; how many were lost by it."""
 
+    @abstractmethod
     def take(self) -> Event:
         """Remove the oldest.
 
@@ -326,7 +329,7 @@ class EventQueue:
 
     # --- The consumer's side
 
-    def take(self, timeout: float | None = None) -> Event:
+    def take(self, timeout: float | None = None) -> Any:
         """Remove and return the oldest event, waiting for one up to `timeout` seconds, None for ever.
 
         Raises:
@@ -344,7 +347,7 @@ class EventQueue:
             self._tell()
         return event
 
-    def take_now(self) -> Event:
+    def take_now(self) -> Any:
         """Remove and return the oldest event.
 
         Raises:
@@ -355,7 +358,7 @@ class EventQueue:
             self._tell()
         return event
 
-    def take_batch(self, most: int, timeout: float | None = None) -> list[Event]:
+    def take_batch(self, most: int, timeout: float | None = None) -> list[Any]:
         """Like `take`, for as many events as there are, up to `most`; waits for the first one only."""
         events = self._take_up_to(most)
         if not events:

@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ._link import Instant, Link, Ping
@@ -213,23 +214,23 @@ class _Replay(Client):
             self._player.has_audience = True
             self._loop.wake()
 
-    def subscribe(self, *channels: Channel, callback: Callback | None = None) -> Subscription:
+    def subscribe(self, *channels: Any, callback: Callback | None = None) -> Subscription:
         """As of any client; the channel's recorded events come from now on."""
         subscription = super().subscribe(*channels, callback=callback)
         self._expect_listeners()
         return subscription
 
-    def on(self, kind: Kind, callback: Any = None) -> Any:
+    def on(self, kind: Any, callback: Any = None) -> Any:
         """As of any client."""
         if callback is None:
             super().on(kind)  # refuses what is no kind, before there is anything to decorate
-            return lambda function: self.on(kind, function)
+            return partial(self.on, kind)
         super().on(kind, callback)
         if _is_for_frames(kind):
             self._expect_listeners()
         return callback
 
-    def stream(self, *kinds: Kind, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
+    def stream(self, *kinds: Any, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
         """As of any client; at speed 0 it waits when it is full, whatever the overflow."""
         stream = super().stream(*kinds, maxsize=maxsize, overflow=overflow)
         if not kinds or any(map(_is_for_frames, kinds)):

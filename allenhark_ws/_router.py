@@ -9,6 +9,7 @@ event.  It must never call a user's function under its lock.
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -32,6 +33,7 @@ __all__ = ["Callback", "CallbackSink", "Delivery", "Edits", "Router", "dropping_
 class CallbackSink(Protocol):
     """Whoever runs the callbacks: the callback thread's queue, or the I/O thread itself."""
 
+    @abstractmethod
     def put(self, events: Sequence[Event]) -> int:
         """Take the events; how many were lost."""
 
@@ -68,7 +70,7 @@ class Delivery:
     done: int
     reports: list[EventsDropped]
     failure: SlowConsumer | None
-    left: list[bytes] = Factory(list)
+    left: list[bytes] = Factory(list[bytes])
 
 
 @frozen
@@ -83,9 +85,9 @@ class _Batches:
     """What goes to whom: the events of each queue, those for callbacks, how many were sorted, the room that is left."""
 
     done: int = 0
-    queues: dict[EventQueue, list[Event]] = field(factory=dict)
-    called: list[Event] = field(factory=list)
-    rooms: dict[EventQueue, int] = field(factory=dict)
+    queues: dict[EventQueue, list[Event]] = field(factory=dict[EventQueue, list[Event]])
+    called: list[Event] = field(factory=list[Event])
+    rooms: dict[EventQueue, int] = field(factory=dict[EventQueue, int])
 
     def of_queue(self, queue: EventQueue) -> list[Event]:
         """The batch of one queue."""

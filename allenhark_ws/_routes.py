@@ -124,9 +124,9 @@ class _Route(Generic[T]):
             what is being merged at that moment goes into the old one.
     """
 
-    general: dict[int, _Entry[T]] = field(factory=dict)
-    keyed: dict[str, dict[int, _Entry[T]]] = field(factory=dict)
-    merged: dict[str | None, tuple[T, ...]] = field(factory=dict)
+    general: dict[int, _Entry[T]] = field(factory=dict[int, _Entry[T]])
+    keyed: dict[str, dict[int, _Entry[T]]] = field(factory=dict[str, dict[int, _Entry[T]]])
+    merged: dict[str | None, tuple[T, ...]] = field(factory=dict[str | None, tuple[T, ...]])
 
     def insert(self, key: str | None, entry: _Entry[T]) -> None:
         """Add an entry for one key, None for all."""
@@ -162,7 +162,9 @@ class RouteTable(Generic[T]):
     # Reentrant: the collector may run a finalizer in here that closes a subscription.
     _lock: threading.RLock = field(factory=threading.RLock)
     _routes: dict[type[Event], _Route[T]] = field(factory=lambda: {cls: _Route() for cls in _CONCRETE})
-    _registered: dict[Hashable, tuple[tuple[Kind, ...], _Entry[T]]] = field(factory=dict)
+    _registered: dict[Hashable, tuple[tuple[Kind, ...], _Entry[T]]] = field(
+        factory=dict[Hashable, tuple[tuple[Kind, ...], _Entry[T]]]
+    )
     _numbers: int = 0
 
     def knows(self, cls: type[Event], key: str) -> bool:

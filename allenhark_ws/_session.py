@@ -147,16 +147,16 @@ class Session:
     _draw: Callable[[], float]
     state: State = field(default=State.IDLE, init=False)
     error: AllenHarkError | None = field(default=None, init=False)
-    wanted: dict[Channel, None] = field(factory=dict, init=False)
+    wanted: dict[Channel, None] = field(factory=dict[Channel, None], init=False)
     last_failure: Failure | None = field(default=None, init=False)
     _retry: Retry = field(init=False)
     _retry_at: float | None = field(default=None, init=False)
     _link: Link | None = field(default=None, init=False)
     _loss: _Loss | None = field(default=None, init=False)
     _suspended: bool = field(default=False, init=False)
-    _flushes: dict[Hashable, list[ServerError]] = field(factory=dict, init=False)
-    _rejections: list[ServerError] = field(factory=list, init=False)
-    _outputs: list[Output] = field(factory=list, init=False)
+    _flushes: dict[Hashable, list[ServerError]] = field(factory=dict[Hashable, list[ServerError]], init=False)
+    _rejections: list[ServerError] = field(factory=list[ServerError], init=False)
+    _outputs: list[Output] = field(factory=list[Output], init=False)
 
     def __attrs_post_init__(self) -> None:
         self._retry = Retry(self._settings.backoff, self._draw)

@@ -49,8 +49,8 @@ class _Race:
     opening: Opening
     waiting: deque[Address]
     name: str
-    running: deque[tuple[socket.socket, Address]] = field(factory=deque)
-    failures: list[str] = field(factory=list)
+    running: deque[tuple[socket.socket, Address]] = field(factory=deque[tuple[socket.socket, Address]])
+    failures: list[str] = field(factory=list[str])
     cause: OSError | None = None
     next_start: float = -math.inf
 

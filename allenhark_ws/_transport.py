@@ -58,7 +58,7 @@ class Batch:
         end: why the connection is over, or None; told once.
     """
 
-    messages: list[bytes] = Factory(list)
+    messages: list[bytes] = Factory(list[bytes])
     frames: int = 0
     end: ConnectionLost | None = None
 

@@ -18,10 +18,10 @@ from .events import BotUpdate, PriceUpdate, TradeExecuted, TransactionConfirmed
 __all__ = ["BOT", "INTERCHANGEABLE", "PRICE", "TRADE", "TRANSACTION"]
 
 
-def _twin(cls: type) -> Any:
+def _twin(cls: Any) -> Any:
     """The unfrozen twin of a frozen, slotted class; `Any`, since the type checker must let it be filled."""
-    namespace = {
-        "__slots__": cls.__slots__,  # type: ignore[attr-defined]
+    namespace: dict[str, Any] = {
+        "__slots__": cls.__slots__,
         "__module__": __name__,
         "__init__": object.__init__,
         "__setattr__": object.__setattr__,

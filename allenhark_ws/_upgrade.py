@@ -80,10 +80,11 @@ def upgrade(settings: Settings, opening: Opening, sock: socket.socket, target: T
     """Make the WebSocket upgrade; returns what was received behind the response head."""
     guarded = _UpgradeSocket(sock, opening, f"WebSocket upgrade at {authority(target.host, target.port)}")
     opening.tell("upgrade", "begun", host=target.host_header)
+    websocket: Any = WebSocket()  # not typed
     # The URL names a host that cannot exist: websocket-client adds the cookies its process-wide jar has for the host.
     # The true one goes into the Host header.
     try:
-        WebSocket().connect(  # type: ignore[no-untyped-call]
+        websocket.connect(
             f"ws://allenhark-ws.invalid{target.resource}",
             socket=guarded,
             host=target.host_header,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
+from ._json import is_object
 from .errors import AuthenticationError, ConnectionFailed, ConnectionLost, shortened
 from .events import DataEvent, ServerError, ServerEvent, UnknownMessage
 
@@ -54,9 +55,9 @@ _CHANNEL_KEYS: Final = ("channel", "botId", "mint", "wallet")
 
 def _words(event: ServerError | UnknownMessage) -> str:
     """All texts of a reply, one level of nested objects included, and its codes; for these rules, never to be shown."""
-    own = {"message": event.message, "code": event.code} if isinstance(event, ServerError) else {}
+    own: dict[str, Any] = {"message": event.message, "code": event.code} if isinstance(event, ServerError) else {}
     reply = {**own, **event.extra}
-    inner = [value for value in reply.values() if isinstance(value, dict)]
+    inner = [value for value in reply.values() if is_object(value)]
     phrases = (_phrase(key, value)[:_READ] for part in (reply, *inner) for key, value in part.items())
     return _joined(phrases).replace("_", " ")
 

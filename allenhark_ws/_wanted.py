@@ -23,8 +23,8 @@ class Wanted:
     unsubscribes for days, its handles dropped unclosed, leaves nothing behind.
     """
 
-    _holders: dict[Channel, set[Hashable]] = field(factory=dict)
-    _held: dict[Hashable, dict[Channel, None]] = field(factory=dict)
+    _holders: dict[Channel, set[Hashable]] = field(factory=dict[Channel, set[Hashable]])
+    _held: dict[Hashable, dict[Channel, None]] = field(factory=dict[Hashable, dict[Channel, None]])
 
     def channels(self) -> frozenset[Channel]:
         """All wanted channels."""
@@ -35,7 +35,7 @@ class Wanted:
 
     def hold(self, holder: Hashable, channels: Iterable[Channel]) -> list[Channel]:
         """The holder wants the channels, beside what it holds already; those that nobody wanted before."""
-        added = []
+        added: list[Channel] = []
         for channel in dict.fromkeys(channels):
             self._held.setdefault(holder, {})[channel] = None  # first: what was begun, `release` must find
             if channel not in self._holders:
@@ -46,7 +46,7 @@ class Wanted:
 
     def release(self, holder: Hashable) -> list[Channel]:
         """The holder lets go of what it still holds; the channels that nobody wants any more."""
-        removed = []
+        removed: list[Channel] = []
         for channel in self._held.pop(holder, ()):
             holders = self._holders.get(channel, set())
             holders.discard(holder)
@@ -57,7 +57,7 @@ class Wanted:
 
     def drop(self, channels: Iterable[Channel]) -> dict[Channel, set[Hashable]]:
         """Nobody wants the channels any more; those that were wanted, and who held them."""
-        removed = {}
+        removed: dict[Channel, set[Hashable]] = {}
         for channel in dict.fromkeys(channels):
             holders = self._holders.pop(channel, set())
             for holder in holders:

@@ -3,6 +3,8 @@
 A channel is a small frozen value, usable as a dict key.  The three kinds and the one identifier each takes come from
 the vendor's page, section "Subscriptions".  Neighbours: `events` tells the channel of an event, `_codec` writes a
 channel into a subscribe message.  It must never know how the wire spells them.
+
+Type checkers read in `_event` what events a channel brings, see `_typing`; when running there is no such thing.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from attrs import field, frozen
 
 if TYPE_CHECKING:
     from attrs import Attribute
+
+    from .events import BotUpdate, DataEvent, PriceUpdate, TransactionConfirmed
 
 __all__ = ["Bot", "Channel", "Price", "Transactions"]
 
@@ -35,6 +39,11 @@ class Channel:
         True
     """
 
+    if TYPE_CHECKING:
+
+        @property
+        def _event(self) -> DataEvent: ...
+
 
 @frozen(weakref_slot=False)
 class Bot(Channel):
@@ -53,6 +62,11 @@ class Bot(Channel):
     """
 
     bot_id: str = field(validator=_identifier)
+
+    if TYPE_CHECKING:
+
+        @property
+        def _event(self) -> BotUpdate: ...
 
 
 @frozen(weakref_slot=False)
@@ -73,6 +87,11 @@ class Price(Channel):
     """
 
     mint: str = field(validator=_identifier)
+
+    if TYPE_CHECKING:
+
+        @property
+        def _event(self) -> PriceUpdate: ...
 
 
 @frozen(weakref_slot=False)
@@ -96,3 +115,8 @@ class Transactions(Channel):
     """
 
     wallet: str = field(validator=_identifier)
+
+    if TYPE_CHECKING:
+
+        @property
+        def _event(self) -> TransactionConfirmed: ...

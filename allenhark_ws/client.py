@@ -17,7 +17,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 
 from ._codec import Codec
 from ._counters import Counters
@@ -29,10 +29,11 @@ from ._redact import Redactor
 from ._router import Callback, Router
 from ._routes import Kind, check_kind
 from ._session import Session
+from ._typing import Binding, Bringing, Registering
 from .channels import Bot, Channel, Price, Transactions
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
 from .errors import AllenHarkError, ClientClosed, ConnectionFailed, ConnectTimeout, FlushTimeout, RequestRejected
-from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
+from .events import DataEvent, Event
 from .state import State
 from .stats import Stats
 from .streams import Stream
@@ -49,7 +50,10 @@ __all__ = ["Client", "Subscription"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "latest", "block", "error"]
 E = TypeVar("E", bound=Event)
-F = TypeVar("F", bound=Callable[[Any], object])
+E2 = TypeVar("E2", bound=Event)
+E3 = TypeVar("E3", bound=Event)
+D = TypeVar("D", bound=DataEvent)
+R = TypeVar("R")
 
 _CLOSE_TIMEOUT: Final = 5.0
 _INTERRUPTED: Final = 0.5
@@ -82,7 +86,7 @@ def _channels(channels: tuple[object, ...], verb: str) -> tuple[Channel, ...]:
         if not isinstance(channel, (Bot, Price, Transactions)):
             what = f"the class {channel.__name__}" if isinstance(channel, type) else type(channel).__name__
             raise TypeError(f"{verb}() takes Bot(…), Price(…) or Transactions(…), got {what}")
-    return channels  # type: ignore[return-value]
+    return cast("tuple[Channel, ...]", channels)
 
 
 def _check_callback(callback: object) -> None:
@@ -413,7 +417,15 @@ class Client:
 
     # --- What is wanted
 
-    def subscribe(self, *channels: Channel, callback: Callback | None = None) -> Subscription:
+    @overload
+    def subscribe(
+        self, first: Bringing[E], second: Bringing[E2], /, *, callback: Callable[[E | E2], object]
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(self, *channels: Bringing[E], callback: Callable[[E], object] | None = None) -> Subscription: ...
+
+    def subscribe(self, *channels: object, callback: Callback | None = None) -> Subscription:
         """Subscribe to channels, now and after every reconnect, until the handle is closed.
 
         Args:
@@ -463,12 +475,15 @@ class Client:
         self._router.drop(chosen)
 
     @overload
-    def on(self, kind: Kind, callback: None = None) -> Callable[[F], F]: ...
+    def on(self, kind: type[E] | Bringing[E], callback: None = None) -> Registering[E]: ...
 
     @overload
-    def on(self, kind: Kind, callback: F) -> F: ...
+    def on(self, kind: type[E] | Bringing[E], callback: Callable[[E], R]) -> Callable[[E], R]: ...
 
-    def on(self, kind: Kind, callback: F | None = None) -> F | Callable[[F], F]:
+    @overload
+    def on(self, kind: type[E] | Bringing[E], callback: Binding[E, R]) -> Callable[[E], R]: ...
+
+    def on(self, kind: object, callback: Any = None) -> Any:
         """Call back with every event of a kind; a plain call, or a decorator.
 
         A callback registered for several kinds that an event matches is called once for it.
@@ -497,7 +512,7 @@ class Client:
         chosen = check_kind(kind)
         self._check_process()
 
-        def register(function: F) -> F:
+        def register(function: Callback) -> Callback:
             _check_callback(function)
             self._check_process()
             self._router.add_callback(object(), (chosen,), function)
@@ -522,25 +537,35 @@ class Client:
     def stream(self, *, maxsize: int = ..., overflow: Overflow = ...) -> Stream[DataEvent]: ...
 
     @overload
-    def stream(
-        self, kind: Price, /, *kinds: Price, maxsize: int = ..., overflow: Overflow = ...
-    ) -> Stream[PriceUpdate]: ...
-
-    @overload
-    def stream(self, kind: Bot, /, *kinds: Bot, maxsize: int = ..., overflow: Overflow = ...) -> Stream[BotUpdate]: ...
+    def stream(self, kind: type[E] | Bringing[E], /, *, maxsize: int = ..., overflow: Overflow = ...) -> Stream[E]: ...
 
     @overload
     def stream(
-        self, kind: Transactions, /, *kinds: Transactions, maxsize: int = ..., overflow: Overflow = ...
-    ) -> Stream[TransactionConfirmed]: ...
+        self,
+        first: type[E] | Bringing[E],
+        second: type[E2] | Bringing[E2],
+        /,
+        *,
+        maxsize: int = ...,
+        overflow: Overflow = ...,
+    ) -> Stream[E | E2]: ...
 
     @overload
-    def stream(self, kind: type[E], /, *kinds: type[E], maxsize: int = ..., overflow: Overflow = ...) -> Stream[E]: ...
+    def stream(
+        self,
+        first: type[E] | Bringing[E],
+        second: type[E2] | Bringing[E2],
+        third: type[E3] | Bringing[E3],
+        /,
+        *,
+        maxsize: int = ...,
+        overflow: Overflow = ...,
+    ) -> Stream[E | E2 | E3]: ...
 
     @overload
-    def stream(self, kind: Kind, /, *kinds: Kind, maxsize: int = ..., overflow: Overflow = ...) -> Stream[Any]: ...
+    def stream(self, *kinds: type[E] | Bringing[E], maxsize: int = ..., overflow: Overflow = ...) -> Stream[E]: ...
 
-    def stream(self, *kinds: Kind, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
+    def stream(self, *kinds: object, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
         """A thread-safe queue of events.
 
         Args:
@@ -565,9 +590,10 @@ class Client:
             ...     stream.get(timeout=5).mint
             'M'
         """
-        chosen = tuple(check_kind(kind) for kind in kinds) or (DataEvent,)
+        asked = tuple(map(check_kind, kinds))
+        chosen: tuple[Kind, ...] = asked or (DataEvent,)
         named = [kind for kind in chosen if isinstance(kind, Channel)]
-        events = self._make_queue(self._stream_name(kinds), maxsize, overflow)
+        events = self._make_queue(self._stream_name(asked), maxsize, overflow)
         self._check_open()
         holder = object()
         # Made first: should anything stop this half-way, collecting it lets go of the rest.
@@ -646,19 +672,7 @@ class Client:
 
     # --- Questions
 
-    @overload
-    def latest(self, channel: Price) -> PriceUpdate | None: ...
-
-    @overload
-    def latest(self, channel: Bot) -> BotUpdate | None: ...
-
-    @overload
-    def latest(self, channel: Transactions) -> TransactionConfirmed | None: ...
-
-    @overload
-    def latest(self, channel: Channel) -> DataEvent | None: ...
-
-    def latest(self, channel: Channel) -> DataEvent | None:
+    def latest(self, channel: Bringing[D]) -> D | None:
         """The last event of a wanted channel, or None when there was none; works without any consumer.
 
         Only wanted channels are remembered, from when they are until they are no more: memory stays bounded.
@@ -674,7 +688,7 @@ class Client:
         """
         (chosen,) = _channels((channel,), "latest")
         self._check_process()
-        return self._router.latest(chosen)
+        return cast("D | None", self._router.latest(chosen))
 
     def flush(self, timeout: float = 10.0) -> float:
         """Wait until the server has processed everything sent before; waits for READY, over a reconnect too.

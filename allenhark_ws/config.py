@@ -11,7 +11,7 @@ import ipaddress
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import field, frozen
@@ -257,7 +257,7 @@ def _to_headers(value: object) -> Mapping[str, str]:
         return {}
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"Client(headers=…) takes a mapping of text to text, got {type(value).__name__}")
-    return dict(value)
+    return dict(cast("Mapping[str, str]", value))
 
 
 def _check_ssl_context(_instance: object, _attribute: Attribute[Any], value: object) -> None:

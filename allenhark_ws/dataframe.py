@@ -11,8 +11,6 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from .events import BotUpdate, DataEvent, Event, TradeExecuted, TransactionConfirmed
 
 if TYPE_CHECKING:
@@ -168,4 +166,4 @@ def _documented(event: Event) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in attrs.fields(type(value)) if field.repr}
+    return {field.name: getattr(value, field.name) for field in value.__attrs_attrs__ if field.repr}

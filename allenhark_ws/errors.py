@@ -26,7 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import define, field
+import attrs
+from attrs import Factory, define, field
 
 if TYPE_CHECKING:
     from .events import ServerError
@@ -61,6 +62,10 @@ def _to_tuple(errors: Iterable[ServerError]) -> tuple[ServerError, ...]:
     return tuple(errors)
 
 
+def _rejection(error: HandshakeRejected) -> str:
+    return f"the server answered the WebSocket upgrade with HTTP {error.status}"
+
+
 def shortened(text: str) -> str:
     """As much of a server's text as belongs into one of ours: it may have a million characters."""
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
@@ -93,8 +98,9 @@ class AllenHarkError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = {a.name: getattr(self, a.name) for a in type(self).__attrs_attrs__ if a.init}
-        return _rebuild, (type(self), fields, list(getattr(self, "__notes__", ())))
+        cls: type[Any] = type(self)
+        fields = {a.name: getattr(self, a.name) for a in attrs.fields(cls) if a.init}
+        return _rebuild, (cls, fields, list(getattr(self, "__notes__", ())))
 
 
 @define(slots=False, eq=False, repr=False)
@@ -187,13 +193,9 @@ class HandshakeRejected(ConnectionFailed):
     """
 
     status: int
-    headers: Mapping[str, str] = field(factory=dict, converter=_to_dict)
+    headers: Mapping[str, str] = field(factory=dict[str, str], converter=_to_dict)
     retry_after: float | None = field(default=None, kw_only=True)
-    reason: str = field(init=False)
-
-    @reason.default
-    def _describe(self) -> str:
-        return f"the server answered the WebSocket upgrade with HTTP {self.status}"
+    reason: str = field(init=False, default=Factory(_rejection, takes_self=True))
 
     def __str__(self) -> str:
         wait = "" if self.retry_after is None else f" and asks to wait {self.retry_after:g} s"

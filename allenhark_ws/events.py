@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from attrs import field, frozen
 
 from ._frozen import FrozenMapping, freeze
-from ._json import InvalidJSON, parse
+from ._json import InvalidJSON, is_object, parse
 from .channels import Bot, Channel, Price, Transactions
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class _WireEvent(Event):
             message = parse(self.raw)
         except InvalidJSON:
             return _NOTHING
-        return message if isinstance(message, dict) else _NOTHING
+        return message if is_object(message) else _NOTHING
 
 
 @frozen(weakref_slot=False)
@@ -271,7 +271,8 @@ class TransactionConfirmed(DataEvent):
     signature: str
     status: str
     slot: int
-    channel: Transactions | None = field(default=None, kw_only=True, eq=False, repr=False)
+    # A frozen field is as read-only as the property that it stands in for; pyright does not see that.
+    channel: Transactions | None = field(default=None, kw_only=True, eq=False, repr=False)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     _declared: ClassVar[frozenset[str]] = frozenset({"type", "signature", "status", "slot"})
 

@@ -77,7 +77,7 @@ class _Watched:
     client: weakref.ref[Client]
     streams: dict[str, weakref.ref[Stream[Any]]]
     histograms: Sequence[Histogram]
-    callbacks: list[Callable[[Any], None]] = field(factory=list)
+    callbacks: list[Callable[[Any], None]] = field(factory=list[Callable[[Any], None]])
 
     def has_ended(self) -> bool:
         """Whether the client is closed, in whichever way, or gone."""

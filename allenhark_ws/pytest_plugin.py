@@ -77,5 +77,10 @@ def _make_simulator(options: dict[str, Any]) -> Simulator:
 def _make_client(simulator: Simulator, options: dict[str, Any]) -> Client:
     from allenhark_ws import Client  # noqa: PLC0415 - likewise
 
-    server: dict[str, Any] = {"url": simulator.url, "ssl_context": simulator.ssl_context, "proxy": False}
-    return Client(**{"api_key": simulator.api_key, **server, **options})
+    server: dict[str, Any] = {
+        "api_key": simulator.api_key,
+        "url": simulator.url,
+        "ssl_context": simulator.ssl_context,
+        "proxy": False,
+    }
+    return Client(**server | options)

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-E = TypeVar("E", bound=Event)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 _FOR_EVER: Final = 1e9
 """Seconds from which on a timeout means for ever: thirty years, less than the platform's clocks can add."""
 
 
-class Stream(Generic[E]):
+class Stream(Generic[E_co]):
     """A thread-safe queue of events; made by `Client.stream`.
 
     Any number of threads may read; each event goes to one of them.  Iterating waits for events until the stream is
@@ -62,7 +62,7 @@ class Stream(Generic[E]):
         self._finalizer = weakref.finalize(self, orphan, holder)
         self._finalizer.atexit = False
 
-    def get(self, block: bool = True, timeout: float | None = None) -> E:  # noqa: FBT001, FBT002 - as queue.Queue has it
+    def get(self, block: bool = True, timeout: float | None = None) -> E_co:  # noqa: FBT001, FBT002 - as queue.Queue has it
         """Remove and return the oldest event.
 
         Args:
@@ -83,16 +83,18 @@ class Stream(Generic[E]):
         seconds = self._patience(timeout if block else 0.0)
         drained, error = False, None
         try:
-            return self._events.take(seconds)  # type: ignore[return-value]
+            event: E_co = self._events.take(seconds)
         except TimedOut:
             pass
         except Drained as end:
             drained, error = True, end.error
+        else:
+            return event
         if drained:
             raise self._end(error)
         raise queue.Empty
 
-    def get_nowait(self) -> E:
+    def get_nowait(self) -> E_co:
         """`get` without waiting.
 
         Example:
@@ -105,7 +107,7 @@ class Stream(Generic[E]):
         """
         return self.get(block=False)
 
-    def get_batch(self, max_items: int, timeout: float | None = None) -> list[E]:
+    def get_batch(self, max_items: int, timeout: float | None = None) -> list[E_co]:
         """Remove and return up to `max_items` events, oldest first; waits for the first one only.
 
         Args:
@@ -132,7 +134,7 @@ class Stream(Generic[E]):
             raise ValueError(f"max_items must be at least 1, got {max_items}")
         seconds = self._patience(timeout)
         try:
-            return self._events.take_batch(max_items, seconds)  # type: ignore[return-value]
+            return self._events.take_batch(max_items, seconds)
         except TimedOut:
             return []
         except Drained as end:
@@ -165,14 +167,14 @@ class Stream(Generic[E]):
         """
         return (error or StreamClosed(self.name)).with_traceback(None)
 
-    def __iter__(self) -> Iterator[E]:
+    def __iter__(self) -> Iterator[E_co]:
         """Yield events as they come; ends quietly when stream or client is closed, raises when either failed."""
         check, take_now = self._client._check_process, self._events.take_now
         while True:
             with contextlib.suppress(IndexError):
                 while True:
                     check()
-                    yield take_now()  # type: ignore[misc]
+                    yield take_now()
             try:
                 event = self.get()
             except StreamClosed:
@@ -199,7 +201,7 @@ class Stream(Generic[E]):
 
         return to_dataframe(self._take_queued(), decimal=self._client._settings.decimal)
 
-    def _take_queued(self) -> Iterator[E]:
+    def _take_queued(self) -> Iterator[E_co]:
         """What is queued when the first is asked for; what comes meanwhile stays."""
         with contextlib.suppress(StreamClosed):
             yield from self.get_batch(max(1, self.qsize()), timeout=0)

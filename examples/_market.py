@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def market() -> Iterator[None]:
+def market() -> Generator[None]:
     """Without ``ALLENHARK_API_KEY`` start a simulated server with a live market, and let every `Client()` find it."""
     if os.environ.get("ALLENHARK_API_KEY"):
         yield

@@ -12,6 +12,8 @@ import faulthandler
 import json
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from kosoku import FailureError, run_fuzzingserver
 
@@ -24,6 +26,7 @@ NOT_OURS = ["12.*", "13.*"]
 
 async def serve() -> None:
     """Serve every case until the client says that it is done."""
+    results: Sequence[Any] = ()
     async with run_fuzzingserver(exclude_cases=NOT_OURS, port=0) as server:
         sys.stdout.write(f"{server.port}\n")
         sys.stdout.flush()

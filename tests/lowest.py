@@ -16,7 +16,9 @@ SETUP_CFG = Path(__file__).parents[1] / "setup.cfg"
 NOT_AT_RUN_TIME = ("bench", "dev")
 """The extras of the developers' tools; no user installs them beside the library."""
 
-_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)>=(?P<lowest>[0-9][0-9.]*)(,<[0-9.]+)?(;.*)?")
+_REQUIREMENT = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[a-z]+\])?>=(?P<lowest>[0-9][0-9.]*)(,<[0-9.]+)?(;.*)?"
+)
 
 
 def read_requirements() -> dict[str, list[str]]:

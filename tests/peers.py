@@ -11,7 +11,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from allenhark_ws.config import Settings
@@ -200,7 +200,7 @@ def peer(*scripts: Script, context: ssl.SSLContext | None = None, host: str = "1
 
 
 @contextlib.contextmanager
-def closed_port() -> Iterator[int]:
+def closed_port() -> Generator[int]:
     """A port of 127.0.0.1 on which nobody listens, kept from others by being bound."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from allenhark_ws import AllenHarkError, Backoff, Client
@@ -101,7 +101,7 @@ class JumpingClock(FakeClock):
         return ready
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None]:
         """Keep the loop from beginning its first turn inside the ``with``."""
         gate, wait = threading.Event(), self.wait
 

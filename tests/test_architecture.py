@@ -60,7 +60,7 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
         frozenset({"_redact"}),
         frozenset({"dataframe"}),
     ),
-    (frozenset({"config", "events", "errors", "channels", "stats", "state"}),),
+    (frozenset({"config", "events", "errors", "channels", "stats", "state", "_typing"}),),
     (frozenset({"_frozen"}), frozenset({"_html"}), frozenset({"_json"}), frozenset({"_process"})),
 )
 """Top-level modules and subpackages, the highest row first.

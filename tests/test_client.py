@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -126,7 +126,7 @@ WAITING: dict[str, Callable[[Client], object]] = {"connect": Client.connect, "fl
 
 
 @contextlib.contextmanager
-def in_state(state: str) -> Iterator[Client]:
+def in_state(state: str) -> Generator[Client]:
     """A client in a state in which it stays by itself."""
     with Scripted(backoff=FOREVER) as s:
         if state == "CONNECTING":
@@ -1005,24 +1005,24 @@ WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "flush(text)": lambda c: c.flush("1"),  # type: ignore[arg-type]
     "flush(negative)": lambda c: c.flush(-1),
     "subscribe()": lambda c: c.subscribe(),
-    "subscribe(text)": lambda c: c.subscribe("m"),  # type: ignore[arg-type]
-    "subscribe(class)": lambda c: c.subscribe(Price),  # type: ignore[arg-type]
+    "subscribe(text)": lambda c: c.subscribe("m"),  # type: ignore[call-overload]
+    "subscribe(class)": lambda c: c.subscribe(Price),  # type: ignore[call-overload]
     "subscribe(base)": lambda c: c.subscribe(Channel()),
-    "subscribe(list)": lambda c: c.subscribe([Price("m")]),  # type: ignore[arg-type]
-    "subscribe(callback=7)": lambda c: c.subscribe(Price("m"), callback=7),  # type: ignore[arg-type]
+    "subscribe(list)": lambda c: c.subscribe([Price("m")]),  # type: ignore[call-overload]
+    "subscribe(callback=7)": lambda c: c.subscribe(Price("m"), callback=7),  # type: ignore[call-overload]
     "unsubscribe()": lambda c: c.unsubscribe(),
     "unsubscribe(event)": lambda c: c.unsubscribe(PriceUpdate),  # type: ignore[arg-type]
     "on(text)": lambda c: c.on("price"),  # type: ignore[call-overload]
-    "on(other class)": lambda c: c.on(int, callback),  # type: ignore[arg-type]
+    "on(other class)": lambda c: c.on(int, callback),  # type: ignore[type-var]
     "on(kind, 7)": lambda c: c.on(Event, 7),  # type: ignore[call-overload]
-    "on(kind)(7)": lambda c: c.on(Event)(7),  # type: ignore[type-var]
+    "on(kind)(7)": lambda c: c.on(Event)(7),  # type: ignore[arg-type]
     "off(7)": lambda c: c.off(7),  # type: ignore[arg-type]
     "stream(text)": lambda c: c.stream("price"),  # type: ignore[call-overload]
     "stream(maxsize=0)": lambda c: c.stream(maxsize=0),
     "stream(maxsize=1.5)": lambda c: c.stream(maxsize=1.5),  # type: ignore[call-overload]
     "stream(overflow)": lambda c: c.stream(overflow="explode"),  # type: ignore[call-overload]
-    "latest(text)": lambda c: c.latest("m"),  # type: ignore[call-overload]
-    "latest(event class)": lambda c: c.latest(PriceUpdate),  # type: ignore[call-overload]
+    "latest(text)": lambda c: c.latest("m"),  # type: ignore[arg-type]
+    "latest(event class)": lambda c: c.latest(PriceUpdate),  # type: ignore[arg-type]
 }
 
 

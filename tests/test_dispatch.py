@@ -67,7 +67,7 @@ class Bench:
     overflow: str = "drop_oldest"
     clock: Clock = field(factory=Clock)
     counters: Counters = field(factory=Counters)
-    reports: list[Event] = field(factory=list)
+    reports: list[Event] = field(factory=list[Event])
     thread: CallbackThread = field(init=False)
     router: Router = field(init=False)
     sink: CallbackThread | InlineCallbacks = field(init=False)

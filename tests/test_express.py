@@ -90,9 +90,9 @@ class Rig:
     maxsize: int = 5
     clock: Clock = field(factory=Clock)
     counters: Counters = field(factory=Counters)
-    log: list[tuple[str, Event]] = field(factory=list)
-    reports: list[Event] = field(factory=list)
-    queues: list[EventQueue] = field(factory=list)
+    log: list[tuple[str, Event]] = field(factory=list[tuple[str, Event]])
+    reports: list[Event] = field(factory=list[Event])
+    queues: list[EventQueue] = field(factory=list[EventQueue])
     sink: CallbackThread | InlineCallbacks = field(init=False)
     router: Router = field(init=False)
 

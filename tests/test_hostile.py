@@ -22,7 +22,7 @@ import ssl
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -251,7 +251,7 @@ class Talker:
 
     endless: bytes = b""
     on_subscribe: bytes = b""
-    heard: list[dict[str, Any]] = field(factory=list)
+    heard: list[dict[str, Any]] = field(factory=list[dict[str, Any]])
 
     def __call__(self, conn: socket.socket) -> str:
         """Talk until the client has left."""
@@ -326,7 +326,7 @@ class Stage:
     context: ssl.SSLContext | None
 
     @contextlib.contextmanager
-    def serve(self, *scripts: Script, window: int | None = None) -> Iterator[str]:
+    def serve(self, *scripts: Script, window: int | None = None) -> Generator[str]:
         """Run the servers, with a small TCP window if given; each has to end because the client has left."""
         with peer(*scripts, context=self.context) as server:
             if window is not None:  # connections inherit it

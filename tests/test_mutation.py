@@ -155,8 +155,10 @@ def test_a_survivor_is_told(tmp_path: Path, jobs: str) -> None:
     assert tmp_path.joinpath("made_up.py").read_text(encoding="utf-8") == AT_LEAST
 
 
-ARGUED = '[[survivor]]\nmodule = "made_up"\nwhere = "at_least"\nline = "if value > low:"\n'
-ARGUED += 'becomes = ["if value >= low:"]\nreason = "equal values are equal"\n'
+ARGUED = (
+    '[[survivor]]\nmodule = "made_up"\nwhere = "at_least"\nline = "if value > low:"\n'
+    'becomes = ["if value >= low:"]\nreason = "equal values are equal"\n'
+)
 ARGUED_TALLY = ["made_up", "8", "tried", "7", "killed", "1", "argued", "0", "survived"]
 
 

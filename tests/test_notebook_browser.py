@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def serving(root: Path, home: Path) -> Iterator[str]:
+def serving(root: Path, home: Path) -> Generator[str]:
     """JupyterLab over a directory, on loopback; ended, kernels and all, on leaving."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -385,7 +385,7 @@ def test_a_fork_in_a_callback(sim: Simulator, inline: bool) -> None:
 
 
 @contextlib.contextmanager
-def without_collector() -> Iterator[None]:
+def without_collector() -> Generator[None]:
     """Reference counts alone."""
     gc.collect()
     gc.disable()

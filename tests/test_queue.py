@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import datetime, timezone
 from itertools import count
 from types import FrameType
@@ -47,7 +47,7 @@ def number_of(event: Event) -> int:
 
 
 @contextlib.contextmanager
-def interrupted_at(line: int, file: str, functions: tuple[str, ...]) -> Iterator[None]:
+def interrupted_at(line: int, file: str, functions: tuple[str, ...]) -> Generator[None]:
     """Ctrl-C comes before the so-manieth line that these functions of a file run, if they run so many."""
     lines = count(1)
 
@@ -72,7 +72,7 @@ def drain(queue: EventQueue) -> list[Event]:
 
 
 @contextlib.contextmanager
-def running(*targets: Callable[[], object]) -> Iterator[list[threading.Thread]]:
+def running(*targets: Callable[[], object]) -> Generator[list[threading.Thread]]:
     """Run the functions on threads; every one must have ended by itself in the end."""
     threads = [threading.Thread(target=target, daemon=True) for target in targets]
     for thread in threads:

@@ -45,7 +45,7 @@ class Sink:
     """Takes the events for callbacks, into its queue if it has one."""
 
     queue: EventQueue | None = None
-    events: list[Event] = field(factory=list)
+    events: list[Event] = field(factory=list[Event])
 
     def put(self, events: Sequence[Event]) -> int:
         """Take the events."""
@@ -62,7 +62,7 @@ class Sink:
 class Edits:
     """Remembers what became wanted and unwanted, and how often somebody was woken."""
 
-    log: list[tuple[str, list[Channel]]] = field(factory=list)
+    log: list[tuple[str, list[Channel]]] = field(factory=list[tuple[str, list[Channel]]])
     wakes: int = 0
 
     def want(self, channels: list[Channel]) -> None:

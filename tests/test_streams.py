@@ -37,7 +37,7 @@ class Owner:
 
     forked: bool = False
     on_io_thread: bool = False
-    released: list[Hashable] = field(factory=list)
+    released: list[Hashable] = field(factory=list[Hashable])
 
     def _check_process(self) -> None:
         if self.forked:
@@ -58,7 +58,7 @@ class Bench:
     maxsize: int = 10
     overflow: str = "drop_oldest"
     owner: Owner = field(factory=Owner)
-    orphans: list[Hashable] = field(factory=list)
+    orphans: list[Hashable] = field(factory=list[Hashable])
     events: EventQueue = field(init=False)
     stream: Stream[Any] = field(init=False)
 

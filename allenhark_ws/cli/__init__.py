@@ -67,8 +67,9 @@ def _prepare_stdout() -> None:
     """Whatever the locale, a character that it does not know is no failure; nor is a stdout that was closed before."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as the process is
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    stdout: object = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="backslashreplace")
 
 
 def _invoke(click: Any, commands: Any, arguments: list[str], program: str) -> int:

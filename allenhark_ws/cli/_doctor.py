@@ -15,7 +15,7 @@ import queue
 import ssl
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -164,7 +164,7 @@ def _pong(best: float | None, mean: float | None, error: AllenHarkError | None) 
 
 
 @contextlib.contextmanager
-def _watched(client: Client) -> Iterator[queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]]:
+def _watched(client: Client) -> Generator[queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]]:
     """What the client logs of its connecting and tells of its life, with the moment; it is closed afterwards."""
     happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]] = queue.SimpleQueue()
     watcher = _Watcher(happenings)

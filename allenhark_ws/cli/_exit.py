@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TextIO
 
 from allenhark_ws import (
@@ -26,7 +26,7 @@ from ._signals import INTERRUPTED, TERMINATED, raising
 
 __all__ = ["exit_code", "in_words", "output_failed"]
 
-_CODES: Final = {AuthenticationError: 3, ConfigurationError: 2}
+_CODES: Final[Mapping[type[AllenHarkError], int]] = {AuthenticationError: 3, ConfigurationError: 2}
 """The exit codes of errors; of any other it is 1."""
 
 _IN_OPTIONS: Final = {

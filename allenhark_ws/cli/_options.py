@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 from attrs import frozen
@@ -93,7 +93,7 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-class _ChannelType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on, for type checkers
+class _ChannelType(click.ParamType):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument] - generic since click 8.2
     """An identifier on the command line, as the channel that it names."""
 
     def __init__(self, make: Callable[[str], Channel], name: str) -> None:
@@ -165,7 +165,7 @@ def server_options(command: F) -> F:
         ),
     ):
         with_server = option(with_server)
-    return with_server  # type: ignore[return-value]
+    return cast("F", with_server)
 
 
 def _key(path: str | None) -> str | None:
@@ -259,9 +259,14 @@ def verbose_option(command: F) -> F:
         "--verbose",
         is_flag=True,
         expose_value=False,
-        callback=lambda _context, _parameter, verbose: _log() if verbose else None,
+        callback=_log_if,
         help="Log on stderr what the client does, each step of connecting included.",
     )(command)
+
+
+def _log_if(_context: click.Context, _parameter: click.Parameter, verbose: bool) -> None:  # noqa: FBT001 - click's
+    if verbose:
+        _log()
 
 
 def _log() -> None:

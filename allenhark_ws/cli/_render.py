@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
-import attrs
 from rich.text import Text
 
 from allenhark_ws import (
@@ -56,7 +55,7 @@ def as_json(event: Event) -> str:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in attrs.fields(type(value)) if field.repr}
+    return {field.name: getattr(value, field.name) for field in value.__attrs_attrs__ if field.repr}
 
 
 def _plain(value: Any) -> Any:
@@ -67,9 +66,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (TradeExecuted, Channel)):
         return _fields(value)
     if isinstance(value, Mapping):
-        return dict(value)
+        return dict(cast("Mapping[object, Any]", value))
     if isinstance(value, frozenset):
-        return sorted(value, key=repr)
+        return sorted(cast("frozenset[object]", value), key=repr)
     return str(value) if isinstance(value, BaseException) else getattr(value, "__qualname__", repr(value))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -58,7 +58,7 @@ def _set(handlers: Mapping[signal.Signals, Any]) -> dict[signal.Signals, Any]:
 
 
 @contextmanager
-def listening(*, to_the_end: bool) -> Iterator[None]:
+def listening(*, to_the_end: bool) -> Generator[None]:
     """Signals end the process at once; afterwards they do what they did before, or still that when it ends anyway.
 
     Args:
@@ -73,7 +73,7 @@ def listening(*, to_the_end: bool) -> Iterator[None]:
 
 
 @contextmanager
-def raising() -> Iterator[None]:
+def raising() -> Generator[None]:
     """The first signal raises `KeyboardInterrupt` or, for SIGTERM, ``SystemExit(143)``; the next leaves at once."""
     _set(dict.fromkeys(_CODES, _raise))
     try:

@@ -9,7 +9,7 @@ import ssl
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
@@ -59,7 +59,7 @@ def _started(simulator: Simulator, port: int) -> Simulator:
 
 
 @contextmanager
-def _authority(simulator: Simulator, path: str | None) -> Iterator[str | None]:
+def _authority(simulator: Simulator, path: str | None) -> Generator[str | None]:
     """Write the certificate of the simulator's authority; its path, None without TLS."""
     if simulator.ssl_context is None:
         yield None

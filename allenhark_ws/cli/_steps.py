@@ -44,7 +44,7 @@ class Step:
     name: str
     status: str = NOT_REACHED
     text: str = ""
-    details: list[str] = field(factory=list)
+    details: list[str] = field(factory=list[str])
     advice: str = ""
     seconds: float | None = None
 
@@ -72,9 +72,9 @@ class Steps:
 
     secure: bool
     proxy: str = ""
-    _finished: dict[str, Step] = field(factory=dict)
-    _begun: dict[str, float] = field(factory=dict)
-    _dials: dict[str, tuple[float, str]] = field(factory=dict)
+    _finished: dict[str, Step] = field(factory=dict[str, Step])
+    _begun: dict[str, float] = field(factory=dict[str, float])
+    _dials: dict[str, tuple[float, str]] = field(factory=dict[str, tuple[float, str]])
 
     def hear(self, moment: float, step: str, outcome: str, facts: Mapping[str, Any]) -> Step | None:
         """Take one of the client's records of opening a connection; the step that came to its end, if one did.
@@ -138,7 +138,7 @@ class Steps:
     def failed(self, moment: float, error: Exception) -> list[Step]:
         """The connection failed: the step it failed at, explained."""
         name = self.current
-        steps = []
+        steps: list[Step] = []
         if name == "auth" and not isinstance(error, AuthenticationError) and "no pong" in str(error):
             steps.append(self.add(Step("auth", WARNING, "sent; whether it was accepted only a pong would tell")))
             name = "pong"

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field
 
@@ -55,7 +55,7 @@ class CellMinder:
 
     _shell: Any
     _client: type[Client]
-    _held: dict[str, weakref.ref[Any]] = field(factory=dict, init=False)
+    _held: dict[str, weakref.ref[Any]] = field(factory=dict[str, weakref.ref[Any]], init=False)
 
     def after_cell(self, _result: object = None) -> None:
         """Close what the cell replaced, unless another variable still has it."""
@@ -89,7 +89,7 @@ class CellMinder:
         else:
             old.close()
         # What only held the connection: `prices = Client().connect().stream(…)`, run again.
-        handles = (value for value in names.values() if isinstance(value, (Stream, Watch)))
+        handles: list[Any] = [value for value in names.values() if isinstance(value, (Stream, Watch))]
         if not _has(names, old.client) and not any(handle.client is old.client for handle in handles):
             old.client.close()
 
@@ -105,5 +105,7 @@ def _has(names: Mapping[str, Any], wanted: object) -> bool:
 
 def _contains(value: object, wanted: object) -> bool:
     if isinstance(value, dict):
-        return any(each is wanted for each in value.values())
-    return isinstance(value, (list, tuple, set, frozenset)) and any(each is wanted for each in value)
+        return any(each is wanted for each in cast("dict[object, Any]", value).values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(each is wanted for each in cast("Iterable[Any]", value))
+    return False

@@ -65,8 +65,8 @@ class LiveTable:
 
     _stats: Stats | None = None
     _channels: tuple[Channel, ...] = ()
-    _trends: dict[Channel, _Trend] = field(factory=dict)
-    _others: dict[Channel, DataEvent] = field(factory=dict)
+    _trends: dict[Channel, _Trend] = field(factory=dict[Channel, _Trend])
+    _others: dict[Channel, DataEvent] = field(factory=dict[Channel, DataEvent])
     _received: deque[tuple[float, int]] = field(factory=lambda: deque(maxlen=_RATED))
 
     def look(self, now: float, stats: Stats, latest: Mapping[Channel, DataEvent | None]) -> None:

@@ -23,7 +23,6 @@ from ._table import LiveTable
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
-    from IPython.display import DisplayHandle
 
     from ..client import Client
 
@@ -73,12 +72,12 @@ def _notebook() -> InteractiveShell:
     except ModuleNotFoundError:
         raise ImportError('watch() needs IPython: pip install "allenhark-ws[notebook]"', name="IPython") from None
     shell: InteractiveShell | None = get_ipython()
-    if getattr(shell, "kernel", None) is None:
+    if shell is None or getattr(shell, "kernel", None) is None:
         raise RuntimeError(
             "watch() shows its table in a Jupyter notebook, and there is none here: "
             "in a terminal, look at client.stats and client.latest(channel), or run allenhark-ws tail"
         )
-    return shell  # type: ignore[return-value]
+    return shell
 
 
 @define(eq=False)
@@ -88,7 +87,7 @@ class _Updates:
     client: weakref.ref[Client]
     seconds: float
     table: LiveTable = field(factory=LiveTable)
-    handle: DisplayHandle | None = None
+    handle: Any = None  # IPython's `DisplayHandle`, not typed
     gone: weakref.finalize[Any, Client] | None = None
     _why: str = ""
     _ended: threading.Event = field(factory=threading.Event)
@@ -134,17 +133,18 @@ class _Updates:
 
     def show(self) -> None:
         """Show the table under the cell that runs now; further ones show the same."""
-        from IPython.display import display  # noqa: PLC0415 - an extra, there when this is called
+        import IPython.display  # noqa: PLC0415 - an extra, there when this is called
 
         self._look()
         identity = True if self.handle is None else self.handle.display_id
-        self.handle = display(self._bundle(), raw=True, display_id=identity)  # type: ignore[no-untyped-call]
+        shown: Any = IPython.display  # not typed
+        self.handle = shown.display(self._bundle(), raw=True, display_id=identity)
 
     def update(self) -> bool:
         """Look at the client and show what has become of the table; False when there is no end to show it to."""
         self._look()
         try:
-            self.handle.update(self._bundle(), raw=True)  # type: ignore[union-attr]
+            self.handle.update(self._bundle(), raw=True)
         except Exception:  # whatever a kernel that shuts down makes of it
             _logger.debug("the live table cannot be shown any more", exc_info=True)
             self.end("stopped: the notebook takes no more updates")

@@ -12,11 +12,11 @@ import errno
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 from uuid import uuid4
 
 from attrs import define, frozen
@@ -138,7 +138,7 @@ class _Rows:
 
 
 @contextlib.contextmanager
-def _replacing(path: str, *, overwrite: bool) -> Iterator[IO[bytes]]:
+def _replacing(path: str, *, overwrite: bool) -> Generator[IO[bytes]]:
     """A file that becomes the one of this name when all went well, and goes away when not."""
     if not overwrite:
         try:
@@ -206,7 +206,7 @@ class _PackedCsv(_Csv):
 
     def __init__(self, file: IO[bytes]) -> None:
         self._packed = gzip.GzipFile("", "wb", fileobj=file)
-        super().__init__(self._packed)  # type: ignore[arg-type]
+        super().__init__(cast("IO[bytes]", self._packed))
 
     def __exit__(self, *exc: object) -> None:
         super().__exit__()
@@ -221,14 +221,16 @@ def _parquet() -> Callable[[IO[bytes]], _Table]:
         pyarrow = None
     if pyarrow is None:
         raise ImportError('Parquet needs an extra: pip install "allenhark-ws[parquet]"')
-    types = {
-        datetime: pyarrow.timestamp("us", tz="UTC"),
-        str: pyarrow.string(),
-        float: pyarrow.float64(),
-        int: pyarrow.int64(),
+    arrow: Any = pyarrow  # not typed in every version
+    parquet: Any = pyarrow.parquet
+    types: dict[type, Any] = {
+        datetime: arrow.timestamp("us", tz="UTC"),
+        str: arrow.string(),
+        float: arrow.float64(),
+        int: arrow.int64(),
     }
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
-    return lambda file: _Parquet(pyarrow, pyarrow.parquet.ParquetWriter(file, schema), schema)
+    schema = arrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    return lambda file: _Parquet(arrow, parquet.ParquetWriter(file, schema), schema)
 
 
 @define(eq=False)

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from .._frames import BinaryMessage
-from .._json import InvalidJSON, parse, scanner
+from .._json import InvalidJSON, is_object, parse, scanner
 from .._strict import Misfit, json_type, moment
 
 __all__ = ["HEADER", "Damaged", "check_header", "decode", "encode", "read_stamp"]
@@ -85,7 +85,7 @@ def _decode_any(line: bytes) -> tuple[str, bytes] | None:
         entry = parse(line)
     except InvalidJSON as error:
         raise Damaged(str(error)) from None
-    if not isinstance(entry, dict):
+    if not is_object(entry):
         raise Damaged(f"expected an object, got {json_type(entry)}")
     if "format" in entry:
         _check(entry)
@@ -126,7 +126,7 @@ def check_header(line: bytes) -> None:
         header = parse(line)
     except InvalidJSON:
         header = None
-    if not (isinstance(header, dict) and "format" in header):
+    if not (is_object(header) and "format" in header):
         raise Damaged("this is no recording: its first line is not the header of one")
     _check(header)
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import define, field, frozen
 
@@ -102,8 +102,8 @@ class Conversation:
 
     number: int
     authenticated: bool = False
-    subscriptions: set[Channel] = field(factory=set)
-    messages: list[dict[str, Any]] = field(factory=list)
+    subscriptions: set[Channel] = field(factory=set[Channel])
+    messages: list[dict[str, Any]] = field(factory=list[dict[str, Any]])
     withheld: int = 0
 
     def hear(self, frame: str | bytes, manners: Manners, now: datetime) -> Heard:
@@ -169,12 +169,12 @@ def _decode(frame: str | bytes) -> dict[str, Any]:
     if isinstance(frame, bytes):
         raise _Violation(f"a binary frame of {len(frame)} bytes")
     try:
-        message = json.loads(frame)
+        found = json.loads(frame)
     except (ValueError, RecursionError) as error:
         raise _Violation(f"text that is not JSON: {type(error).__name__}") from error
-    if not isinstance(message, dict):
-        raise _Violation(f"JSON that is no object: {type(message).__name__}")
-    return message
+    if not isinstance(found, dict):
+        raise _Violation(f"JSON that is no object: {type(found).__name__}")
+    return cast("dict[str, Any]", found)
 
 
 def _check_fields(message: dict[str, Any]) -> None:

@@ -131,7 +131,7 @@ class Feed:
             now: monotonic seconds.
         """
         before, self._due = self._due, {}
-        ready = []
+        ready: list[Channel] = []
         for channel in channels:
             due = before.get(channel)
             if due is not None and due <= now:

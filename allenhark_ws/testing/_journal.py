@@ -97,7 +97,7 @@ class Journal:
     def subscriptions(self) -> frozenset[Channel]:
         """Every channel that a live connection is subscribed to."""
         with self._changed:
-            return frozenset().union(*(conversation.subscriptions for conversation in self._live))
+            return frozenset[Channel]().union(*(conversation.subscriptions for conversation in self._live))
 
     def wait_for(self, predicate: Callable[[], _T], timeout: float) -> _T:
         """Call the predicate now and after every change until it gives something true, and return that."""

@@ -62,7 +62,7 @@ class Line:
     backlog: int = field(default=0, init=False)
     send_deadline: float | None = field(default=None, init=False)
     _ends: tuple[socket.socket, socket.socket] | None = field(default=None, init=False)
-    _inbox: deque[bytes] = field(factory=deque, init=False)
+    _inbox: deque[bytes] = field(factory=deque[bytes], init=False)
     _lost: ConnectionLost | None = field(default=None, init=False)
 
     def open(self, wait: object, wake: object) -> None:  # noqa: ARG002 - takes no time, so there is nothing to wait for

@@ -100,7 +100,7 @@ class _Pipe:
     _tally: Tally
     _faults: Faults
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
-    _queue: deque[tuple[float, memoryview]] = field(factory=deque, init=False)
+    _queue: deque[tuple[float, memoryview]] = field(factory=deque[tuple[float, memoryview]], init=False)
     _held: int = field(default=0, init=False)
     _cut_in: int | None = field(default=None, init=False)
     _flip_in: int | None = field(default=None, init=False)

@@ -6,7 +6,7 @@ Neighbours: `_simulator` and `_virtual`, which take the same requests.  It must 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Any, Final, cast
 
 from .. import ConfigurationError, Transactions
 from ._conversation import CHANNEL_KEYS, Conversation
@@ -31,16 +31,17 @@ def everybody(_conversation: Conversation) -> bool:
 
 def audience(message: object) -> Callable[[Conversation], bool]:
     """Which connections a data message is for."""
-    kind = message.get("type") if isinstance(message, dict) else None
+    fields = cast("dict[str, Any]", message) if isinstance(message, dict) else {}
+    kind = fields.get("type")
     name = _CHANNEL_OF.get(str(kind))
-    if name is None or not isinstance(message, dict):
+    if name is None:
         raise ValueError(
             "publish() takes a bot_update, price_update or transaction_confirmed: use send_raw() for anything else"
         )
     key, make = CHANNEL_KEYS[name]
-    if name == "transactions" and key not in message:
+    if name == "transactions" and key not in fields:
         return _watches_any_wallet
-    identifier = message.get(key)
+    identifier = fields.get(key)
     if not isinstance(identifier, str) or not identifier.strip():
         raise ValueError(f"publish() needs a {key} in a {kind}: use send_raw() to send it without")
     channel = make(identifier)

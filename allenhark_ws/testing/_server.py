@@ -130,9 +130,9 @@ class _Peer:
 
     connection: ServerConnection
     conversation: Conversation
-    _outbox: deque[tuple[float, str | bytes]] = field(factory=deque)
+    _outbox: deque[tuple[float, str | bytes]] = field(factory=deque[tuple[float, str | bytes]])
     _timer: asyncio.TimerHandle | None = None
-    unheard: deque[str | bytes] = field(factory=deque)
+    unheard: deque[str | bytes] = field(factory=deque[str | bytes])
 
     @property
     def open(self) -> bool:

@@ -353,6 +353,7 @@ def _tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
         ) from error
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(server)
+    certificate: Any = authority.issue_cert("localhost", "127.0.0.1", "::1")
+    certificate.configure_cert(server)
     client = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     return server, client

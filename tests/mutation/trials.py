@@ -222,7 +222,7 @@ class Bench:
     subject: Subject
     jobs: int = 1
     limit: float | None = None
-    _usual: dict[str, float] = field(factory=dict)
+    _usual: dict[str, float] = field(factory=dict[str, float])
     _killers: deque[str] = field(factory=lambda: deque[str](maxlen=_REMEMBERED))
 
     def try_all(self, mutants: Iterable[Mutant]) -> Iterator[tuple[Mutant, Outcome]]:

@@ -103,12 +103,12 @@ class Ledger:
     longest_outage: float = 0.0
     told_losses: deque[tuple[int, str, str]] = field(factory=lambda: deque(maxlen=100))
     failures: deque[str] = field(factory=lambda: deque(maxlen=100))
-    complaints: list[str] = field(factory=list)
+    complaints: list[str] = field(factory=list[str])
     complaint_count: int = 0
     last_seen: int = 0
     _changed: threading.Condition = field(factory=threading.Condition)
-    _entries: deque[Entry] = field(factory=deque)
-    _session_numbers: set[int] = field(factory=set)
+    _entries: deque[Entry] = field(factory=deque[Entry])
+    _session_numbers: set[int] = field(factory=set[int])
     _ready: bool = False
     _expected: type[Event] | None = None
     _last_data_at: datetime | None = None
