@@ -171,7 +171,9 @@ class CallbackThread:
     def _call_back(self, event: Event) -> None:
         """Call every callback of the event, but those that are removed meanwhile."""
         router = self._runner.router()
-        callbacks = () if router is None else router.callbacks_for(event)
+        if router is None:
+            return
+        callbacks = router.callbacks_for(event)
         router = None  # see `_Runner.callbacks_for`, whose call this spares
         for callback in callbacks:
             if callback is callbacks[0] or self._runner.is_still_wanted(callback, event, callbacks):
