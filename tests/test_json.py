@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from allenhark_ws._json import InvalidJSON, parse, scanner
+from allenhark_ws._json import InvalidJSON, is_object, parse, scanner
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,9 @@ def test_an_error_carries_no_text_in_its_chain() -> None:
         parse(b'{"secret"')
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(("text", "expected"), [(b"{}", True), (b"[]", False), (b"null", False), (b'"{}"', False)])
+def test_is_object(text: bytes, expected: bool) -> None:
+    """Objects, and nothing else."""
+    assert is_object(parse(text)) is expected
