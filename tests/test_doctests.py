@@ -13,7 +13,7 @@ import doctest
 import gc
 import importlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
@@ -118,7 +118,7 @@ def words(test: doctest.DocTest) -> set[str]:
 
 
 @contextlib.contextmanager
-def surroundings(used: set[str], patch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def surroundings(used: set[str], patch: pytest.MonkeyPatch) -> Generator[dict[str, Any]]:
     """What an example finds, for as long as it runs."""
     names = {name: getattr(allenhark_ws, name) for name in [*allenhark_ws.__all__, "recording"]}
     for module in ("metrics", "testing"):
