@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -72,7 +72,7 @@ def _fields(event: DataEvent) -> dict[str, Any]:
 
 def _plain(value: object) -> object:
     """What JSON has in the place of a value that it has no word for."""
-    return dict(value) if isinstance(value, Mapping) else str(value)
+    return dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else str(value)
 
 
 def _text(text: str) -> str:
