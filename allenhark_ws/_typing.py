@@ -12,8 +12,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from .events import Event
 
-__all__ = ["Accepting", "Binding", "Bringing", "Registering"]
+__all__ = ["E2", "E3", "Accepting", "Binding", "Bringing", "Registering"]
 
+E2 = TypeVar("E2", bound=Event)
+E3 = TypeVar("E3", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 E_contra = TypeVar("E_contra", bound=Event, contravariant=True)
 P = ParamSpec("P")

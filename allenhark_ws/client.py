@@ -29,7 +29,7 @@ from ._redact import Redactor
 from ._router import Callback, Router
 from ._routes import Kind, check_kind
 from ._session import Session
-from ._typing import Binding, Bringing, Registering
+from ._typing import E2, E3, Binding, Bringing, Registering
 from .channels import Bot, Channel, Price, Transactions
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
 from .errors import AllenHarkError, ClientClosed, ConnectionFailed, ConnectTimeout, FlushTimeout, RequestRejected
@@ -50,8 +50,6 @@ __all__ = ["Client", "Subscription"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "latest", "block", "error"]
 E = TypeVar("E", bound=Event)
-E2 = TypeVar("E2", bound=Event)
-E3 = TypeVar("E3", bound=Event)
 D = TypeVar("D", bound=DataEvent)
 R = TypeVar("R")
 
