@@ -29,6 +29,7 @@ def open_connection(settings: Settings, opening: Opening) -> tuple[socket.socket
     Raises:
         ConnectionFailed: any phase failed; `HandshakeRejected`, `AuthenticationError` and `CertificateRejected` are
             its special cases.  All sockets are closed then.
+        ConfigurationError: the library for the proxy is missing.
         Interrupted: the waiter said so; all sockets are closed then too.
     """
     try:

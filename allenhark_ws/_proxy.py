@@ -7,6 +7,7 @@ A text made here must never hold the credentials of a proxy URL.
 from __future__ import annotations
 
 import base64
+import contextlib
 import inspect
 import socket
 from types import ModuleType
@@ -17,8 +18,8 @@ from attrs import field, frozen
 
 from ._aside import Interrupted
 from ._guard import GuardedSocket, Opening, look_up
-from .config import Settings, is_loopback
-from .errors import ConnectionFailed
+from .config import INSTALL_SOCKS, Settings, is_loopback
+from .errors import ConfigurationError, ConnectionFailed
 
 __all__ = ["Proxy", "authority", "choose_proxy", "tunnel"]
 
@@ -58,12 +59,16 @@ def choose_proxy(settings: Settings, scheme: str, host: str, port: int) -> Proxy
 
     Raises:
         ConnectionFailed: the environment names a proxy that cannot be used.
+        ConfigurationError: it is a SOCKS proxy, and the library for those is missing: trying again would not help.
     """
+    proxy: Proxy | None = None
     if isinstance(settings.proxy, str):
-        return _parse(settings.proxy, "proxy")
-    if settings.proxy is False or is_loopback(host):
-        return None
-    return _from_environment("https" if scheme == "wss" else "http", authority(host, port))
+        proxy = _parse(settings.proxy, "proxy")
+    elif settings.proxy is not False and not is_loopback(host):
+        proxy = _from_environment("https" if scheme == "wss" else "http", authority(host, port))
+    if proxy is not None and proxy.scheme != "http":
+        _python_socks(proxy)
+    return proxy
 
 
 def _from_environment(kind: str, target: str) -> Proxy | None:
@@ -145,19 +150,24 @@ class _Connected:
         return self.guarded
 
 
-def _python_socks() -> ModuleType | None:
-    """The library; None when it is not installed, or is older than 3.0 and cannot use a socket of ours."""
-    try:
+def _python_socks(proxy: Proxy) -> ModuleType:
+    """The library for SOCKS.
+
+    Raises:
+        ConfigurationError: it is not installed, or is older than 3.0 and cannot use a socket of ours.
+    """
+    library: ModuleType | None = None
+    with contextlib.suppress(ImportError):
         import python_socks.sync  # noqa: PLC0415 - an extra, needed by few
-    except ImportError:
-        return None
-    return python_socks if "forward" in inspect.signature(python_socks.sync.Proxy).parameters else None
+
+        library = python_socks if "forward" in inspect.signature(python_socks.sync.Proxy).parameters else None
+    if library is None:
+        raise ConfigurationError(f"the proxy {proxy} needs python-socks 3.0 or later: {INSTALL_SOCKS}")
+    return library
 
 
 def _connect_socks(guarded: GuardedSocket, proxy: Proxy, host: str, port: int) -> None:
-    library = _python_socks()
-    if library is None:
-        raise ConnectionFailed(f'the proxy {proxy} needs python-socks 3.0 or later: pip install "allenhark-ws[socks]"')
+    library = _python_socks(proxy)
     kind = library.ProxyType.SOCKS4 if proxy.scheme.startswith("socks4") else library.ProxyType.SOCKS5
     by_name = proxy.scheme in {"socks4a", "socks5h"}
     target = host if by_name else _resolve(guarded.opening, host, port, proxy.scheme)

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
     from attrs import Attribute
 
-__all__ = ["DEFAULT_URL", "OVERFLOW_POLICIES", "Backoff", "Secret", "Settings", "is_loopback"]
+__all__ = ["DEFAULT_URL", "INSTALL_SOCKS", "OVERFLOW_POLICIES", "Backoff", "Secret", "Settings", "is_loopback"]
 
 DEFAULT_URL: Final = "wss://api.allenhark.com/v1/ws"
 """The vendor's endpoint."""
 
 OVERFLOW_POLICIES: Final = ("drop_oldest", "drop_newest", "latest", "block", "error")
 """What a full queue may do; see `Client.stream`."""
+
+INSTALL_SOCKS: Final = 'pip install "allenhark-ws[socks]"'
+"""What brings the library for SOCKS proxies."""
 
 _RESERVED_HEADERS: Final = frozenset({"host", "upgrade", "connection", "content-length", "transfer-encoding"})
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -237,7 +240,16 @@ def _check_proxy(_instance: object, _attribute: Attribute[Any], value: object) -
         return
     if value is True:
         raise ConfigurationError("Client(proxy=…) takes a URL, None (the environment) or False (direct), got True")
-    _split(value, "Client(proxy=…)", ("http", "socks4", "socks4a", "socks5", "socks5h"))
+    parts = _split(value, "Client(proxy=…)", ("http", "socks4", "socks4a", "socks5", "socks5h"))
+    if parts.scheme != "http" and not _is_installed("python_socks"):
+        raise ConfigurationError(f"Client(proxy=…) with {parts.scheme}:// needs python-socks: {INSTALL_SOCKS}")
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a package is there; it is not loaded."""
+    from importlib.util import find_spec  # noqa: PLC0415 - few need it
+
+    return find_spec(name) is not None
 
 
 def _check_headers(_instance: object, _attribute: Attribute[Any], value: Mapping[object, object]) -> None:

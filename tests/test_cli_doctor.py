@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -247,6 +248,15 @@ def test_an_unusable_proxy(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     monkeypatch.setenv("https_proxy", "ftp://user:hidden@proxy.example")
     report = Report(capsys, "wss://api.example/")
     report.expect("proxy", "https_proxy must start with", "unset the variable")
+    assert "hidden" not in report.text
+
+
+def test_a_socks_proxy_without_its_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be installed is told, and nobody was connected to."""
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    monkeypatch.setenv("https_proxy", "socks5h://user:hidden@proxy.invalid:99")
+    report = Report(capsys, "wss://api.example/")
+    report.expect("proxy", 'needs python-socks 3.0 or later: pip install "allenhark-ws[socks]"', "install it, or unset")
     assert "hidden" not in report.text
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import pickle
 import ssl
+import sys
 import traceback
-from types import MappingProxyType
+from importlib.machinery import ModuleSpec
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
@@ -92,7 +94,7 @@ def test_the_defaults_fit() -> None:
         {"ssl_context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
         {"proxy": False},
         {"proxy": "http://user:word@proxy.example:3128"},
-        {"proxy": "socks5h://[::1]:1080"},
+        {"proxy": "http://[::1]:1080"},
         {"url": "wss://example.org"},
         {"url": "WSS://example.org:8443/path?query=1"},
         {"url": "ws://127.0.0.1:1234"},
@@ -205,6 +207,20 @@ def test_urls(url: Any, told: str) -> None:
 def test_proxies(proxy: Any, told: str) -> None:
     """As with URLs; True is neither yes nor an address."""
     assert problem_of(proxy=proxy) == told
+
+
+@pytest.mark.parametrize("scheme", ["socks4", "socks4a", "socks5", "socks5h"])
+def test_socks_proxies_need_an_extra(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """A missing one is told at once, with the command that installs it; one that is there is not loaded for that."""
+    proxy = f"{scheme}://user:word@[::1]:1080"
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    assert problem_of(proxy=proxy) == (
+        f'Client(proxy=…) with {scheme}:// needs python-socks: pip install "allenhark-ws[socks]"'
+    )
+    there = ModuleType("python_socks")
+    there.__spec__ = ModuleSpec("python_socks", None)
+    monkeypatch.setitem(sys.modules, "python_socks", there)
+    assert make(proxy=proxy).proxy == proxy
 
 
 def test_a_proxy_password_is_in_no_error() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import builtins
 import logging
 import socket
 import ssl
 import struct
+import sys
 import threading
 from typing import Any
 
@@ -17,6 +17,7 @@ pytest.importorskip("trustme", reason="needs the extra testing")
 
 import trustme
 
+from allenhark_ws import Client, Closed, ConfigurationError, Event
 from allenhark_ws._proxy import Proxy, authority, choose_proxy
 from allenhark_ws._transport import Transport
 from allenhark_ws.errors import ConnectionFailed
@@ -83,6 +84,8 @@ def test_choice_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], scheme: str, chosen: str | None
 ) -> None:
     """The environment decides by urllib's rules; a value without scheme means HTTP."""
+    if "socks" in str(chosen):
+        pytest.importorskip("python_socks", reason="needs the extra socks")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert choose(scheme) == chosen
@@ -99,7 +102,7 @@ def test_no_proxy_of_the_environment_for_loopback(monkeypatch: pytest.MonkeyPatc
 def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy given as argument, or False, makes the environment irrelevant."""
     monkeypatch.setenv("https_proxy", "http://one:8080")
-    assert choose(proxy="socks5://[::1]:99") == "socks5://[::1]:99"
+    assert choose(proxy="http://[::1]:99") == "http://[::1]:99"
     assert choose(proxy=False) is None
 
 
@@ -356,19 +359,20 @@ def test_a_mute_socks_proxy_hits_the_deadline() -> None:
 
 
 def test_without_python_socks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing extra is told in one line, with the command that installs it."""
-    real = builtins.__import__
-
-    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("python_socks"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    with peer(lambda conn: conn.recv(1)) as server:
-        monkeypatch.setattr(builtins, "__import__", missing)
-        reason = failure("ws://api.example.com/", proxy=f"socks5://127.0.0.1:{server.port}")
-        monkeypatch.undo()
-    assert 'pip install "allenhark-ws[socks]"' in reason
+    """A missing extra ends the client at once, with the command that installs it; nobody is connected to."""
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    monkeypatch.setenv("all_proxy", "socks5h://user:sesame@proxy.invalid:99")
+    client = Client("k", url="wss://api.example.com/")
+    heard: list[Event] = []
+    client.on(Event, heard.append)
+    with pytest.raises(ConfigurationError) as caught:
+        client.connect()
+    client.close()
+    assert str(caught.value) == (
+        'the proxy socks5h://proxy.invalid:99 needs python-socks 3.0 or later: pip install "allenhark-ws[socks]"'
+    )
+    assert client.error is caught.value
+    assert heard == [Closed(caught.value)]
 
 
 def test_a_python_socks_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,6 +384,5 @@ def test_a_python_socks_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.fail("used")
 
     monkeypatch.setattr(library, "Proxy", Old)
-    with peer(lambda conn: conn.recv(1)) as server:
-        reason = failure("ws://api.example.com/", proxy=f"socks5://127.0.0.1:{server.port}")
-    assert 'pip install "allenhark-ws[socks]"' in reason
+    with pytest.raises(ConfigurationError, match=r'pip install "allenhark-ws\[socks\]"'):
+        connect("ws://api.example.com/", proxy="socks5://proxy.invalid:99")

@@ -54,6 +54,7 @@ def _eai(*names: str) -> tuple[int, ...]:
 
 
 _LINES: Final = (
+    _Line("proxy", _says("python-socks"), "install it, or unset the variable (https_proxy, http_proxy or all_proxy)"),
     _Line("proxy", _always, "correct or unset the variable (https_proxy, http_proxy or all_proxy); see also no_proxy"),
     _Line("dns", _says("possible host name"), "correct the host name in the URL"),
     _Line(
@@ -84,7 +85,6 @@ _LINES: Final = (
     ),
     _Line("tcp", _always, "check host and port in the URL, and the network"),
     _Line("tunnel", _says("407"), "put user name and password into the proxy's URL: http://user:password@host:port"),
-    _Line("tunnel", _says("python-socks"), 'install it: pip install "allenhark-ws[socks]"'),
     _Line(
         "tunnel",
         _always,
