@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from allenhark_ws import ConfigurationError, DataEvent, RecordingError, recording
+from allenhark_ws import ConfigurationError, DataEvent, RecordingError, recording, to_dataframe
 from allenhark_ws._codec import Codec
 from allenhark_ws.recording import COLUMNS, Converted, convert
 from allenhark_ws.recording._format import HEADER, encode
@@ -36,7 +36,7 @@ RECEIVED = "2026-01-02T03:04:05.000006+00:00"
 ROWS = [
     {
         "received_at": RECEIVED,
-        "type": "price_update",
+        "event_type": "PriceUpdate",
         "timestamp": "2024-01-15T10:30:00.123456+00:00",
         "mint": "m",
         "price": "0.1",
@@ -44,7 +44,7 @@ ROWS = [
     },
     {
         "received_at": RECEIVED,
-        "type": "bot_update",
+        "event_type": "BotUpdate",
         "timestamp": "2024-01-15T10:30:00.000000+00:00",
         "bot_id": "b",
         "event": "trade_executed",
@@ -53,14 +53,14 @@ ROWS = [
     },
     {
         "received_at": RECEIVED,
-        "type": "bot_update",
+        "event_type": "BotUpdate",
         "bot_id": "b",
         "event": "stopped",
         "data": '{"why": ["\\u00e9", {"x": null}]}',
     },
     {
         "received_at": RECEIVED,
-        "type": "transaction_confirmed",
+        "event_type": "TransactionConfirmed",
         "signature": "s",
         "status": "confirmed",
         "slot": "7",
@@ -110,6 +110,21 @@ def test_parquet(tmp_path: Path, source: Path) -> None:
     expected = [dict(zip(COLUMNS, row(event), strict=True)) for event in events if isinstance(event, DataEvent)]
     assert table.to_pylist() == expected
     assert pyarrow.compute.sum(table["price"]).as_py() == 0.1
+
+
+def test_the_words_are_those_of_dataframes() -> None:
+    """What both have is called the same and is the same."""
+    pandas = pytest.importorskip("pandas", reason="needs the extra notebook")
+    decoded = [Codec().decode(json.dumps(message).encode(), AT) for message in (PRICE, TRADE, NOTE, TRANSACTION)]
+    events = [event for event in decoded if isinstance(event, DataEvent)]
+    frame = to_dataframe(events)
+    common = [name for name in COLUMNS if name in frame.columns]
+    assert common[:2] == ["received_at", "event_type"]
+    for event, (_, seen) in zip(events, frame.iterrows(), strict=True):
+        values = dict(zip(COLUMNS, row(event), strict=True))
+        assert {name: None if pandas.isna(seen[name]) else seen[name] for name in common} == {
+            name: values[name] for name in common
+        }
 
 
 def test_many_rows_in_parquet(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Final, cast
 
 import attrs
 
-from .._codec import wire_type
 from ..channels import Transactions
 from ..events import DataEvent, TradeExecuted
 
@@ -25,7 +24,7 @@ Row = tuple[Any, ...]
 COLUMNS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "received_at": datetime,
-        "type": str,
+        "event_type": str,
         "timestamp": datetime,
         "mint": str,
         "price": float,
@@ -42,7 +41,7 @@ COLUMNS: Final[Mapping[str, type]] = MappingProxyType(
 )
 """Every column and its type; times are UTC.
 
-``type`` is that of the message.  ``timestamp`` is the server's, of a price or a trade.  ``data`` is JSON, of a bot
+``event_type`` is the event's class.  ``timestamp`` is the server's, of a price or a trade.  ``data`` is JSON, of a bot
 update that is no trade; a trade has its ``signature`` and ``profit`` instead.  ``wallet`` is there when the message
 names one.  Documented fields without a column of their own are in ``data`` too.
 """
@@ -50,7 +49,7 @@ names one.  Documented fields without a column of their own are in ``data`` too.
 
 def row(event: DataEvent) -> Row:
     """What an event puts into the columns."""
-    values = {"received_at": event.received_at, **_fields(event)}
+    values = {"received_at": event.received_at, "event_type": type(event).__name__, **_fields(event)}
     return tuple(values.get(name) for name in COLUMNS)
 
 
@@ -66,7 +65,6 @@ def _fields(event: DataEvent) -> dict[str, Any]:
         fields["data"] = json.dumps({**(data or {}), **without}, default=_plain)
     if isinstance(event.channel, Transactions):
         fields["wallet"] = event.channel.wallet
-    fields["type"] = wire_type(event)
     return {name: _text(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
