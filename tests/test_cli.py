@@ -99,6 +99,7 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixt
     told = capsys.readouterr()
     assert told.out == ""
     assert "Usage:" in told.err
+    assert "\nallenhark-ws: " in told.err
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,7 @@ def test_a_trend_is_a_token_s_own() -> None:
 def test_text_of_a_price() -> None:
     """Time, kind, token, direction, every digit of a Decimal."""
     line = as_text(update(Decimal("0.00000000010"), "So11111111111111111111111111111111111111112"), "up").plain
-    assert line.split() == ["12:00:00.005", "PriceUpdate", "So11…1112", "▲", "0.00000000010", "volume", "2"]
+    assert line.split() == ["12:00:00.005Z", "PriceUpdate", "So11…1112", "▲", "0.00000000010", "volume", "2"]
 
 
 def test_what_a_server_sends_does_not_command_the_terminal() -> None:
@@ -137,7 +137,7 @@ def test_a_backlog_is_told_of_once_and_its_end_too() -> None:
         told.tell_backlog(waiting)
     first, second = page.getvalue().splitlines()
     assert "10000 are waiting, the server is held back; nothing is dropped" in first
-    assert second == "caught up"
+    assert second == "allenhark-ws: caught up"
 
 
 def test_without_lifecycle_only_the_server_s_complaints() -> None:
@@ -145,7 +145,7 @@ def test_without_lifecycle_only_the_server_s_complaints() -> None:
     told, page = notices(lifecycle=False)
     told.tell(Connected(1, 0.1))
     told.tell(ServerError("no such mint"))
-    assert page.getvalue() == "the server says: error: no such mint\n"
+    assert page.getvalue() == "allenhark-ws: the server says: error: no such mint\n"
 
 
 class Paper(io.StringIO):

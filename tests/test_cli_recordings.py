@@ -130,7 +130,7 @@ def test_a_recording_is_cut_into_files(tmp_path: Path) -> None:
     files = recording.series(path)
     assert len(files) > 1
     count = len(list(recording.read(files)))
-    assert done.stderr.splitlines()[-1] == f"{count} frames in {files[-1]}"
+    assert done.stderr.splitlines()[-1] == f"allenhark-ws: {count} frames, the last in {files[-1]}"
 
 
 @pytest.mark.parametrize("append", [(), ("--append",)])
@@ -216,7 +216,7 @@ def test_frames_that_are_missing_are_1(simulator: Simulator, capsys: pytest.Capt
     options: dict[str, Any] = {"append": False, "max_bytes": None, "interval": None, "patience": LONG, "quiet": False}
     client = Slow("test-key", url=simulator.url)
     assert run_record(client, (Price("m"),), "day.jsonl", seconds=2.0, **options) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "1 frame in day.jsonl, 3 lost"
+    assert capsys.readouterr().err.splitlines()[-1] == "allenhark-ws: 1 frame in day.jsonl, 3 lost"
 
 
 # -- replay
@@ -227,8 +227,8 @@ def test_replay_prints_what_was_recorded(recorded: Path) -> None:
     done = run("replay", str(recorded), "--speed", "0", env=environment())
     assert done.returncode == 0
     complaint, count = done.stderr.splitlines()
-    assert complaint.startswith("not a message: ")
-    assert count == "3 events"
+    assert complaint.startswith("allenhark-ws: not a message: ")
+    assert count == "allenhark-ws: 3 events"
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["price"] for event in events] == [1.5, 2.5, 0.5]
     times = [at.isoformat() for at, raw in recording.read(recorded) if b"price_update" in raw]
@@ -239,7 +239,7 @@ def test_replay_as_text_with_every_digit_up_to_a_limit(recorded: Path, capsys: p
     """The options are those of tail; what was not printed is not counted."""
     assert main(["replay", str(recorded), "--speed", "0", "--text", "--limit", "2"]) == 0
     shown = capsys.readouterr()
-    assert shown.err.splitlines()[-1] == "2 events"
+    assert shown.err.splitlines()[-1] == "allenhark-ws: 2 events"
     first, second = shown.out.splitlines()
     assert " 1.5 " in first
     assert "▲ 2.5 " in second
@@ -318,7 +318,7 @@ def test_convert_makes_a_table(name: str, recorded: Path, tmp_path: Path, capsys
     path = tmp_path / name
     assert main(["convert", str(recorded), str(path)]) == 0
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "3 rows, 2 other frames left out\n")
+    assert (shown.out, shown.err) == ("", "allenhark-ws: 3 rows, 2 other frames left out\n")
     content = path.read_bytes()
     text = (gzip.decompress(content) if name.endswith(".gz") else content).decode()
     rows = list(csv.DictReader(text.splitlines()))
@@ -336,7 +336,7 @@ def test_convert_says_what_is_damaged(recorded: Path, tmp_path: Path, capsys: py
     assert main(["convert", str(recorded), str(path)]) == 1
     said = capsys.readouterr().err
     assert "4 rows" in said
-    assert f"allenhark-ws: 1 lines left out that cannot be read; {recorded}, line " in said
+    assert f"allenhark-ws: 1 line left out that cannot be read; {recorded}, line " in said
     assert path.exists()
 
 
@@ -403,7 +403,7 @@ def test_replay_shows_its_way_when_the_lines_go_elsewhere(short: Path, recorded:
     out = short / "out.jsonl"
     arguments = ("replay", str(recorded), "--speed", "0.0001")
     with Terminal(short, environment(), *arguments, redirect=out) as terminal:
-        terminal.wait_for(r"UTC, 1 events")
+        terminal.wait_for(r"UTC, 1 event\b")
         terminal.press("C-c")
         terminal.wait_for(r"\[exit 130\]")
     assert len([json.loads(line) for line in out.read_text().splitlines()]) == 1

@@ -201,7 +201,7 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
         running.await_talk("Ctrl-C ends it")
         running.interrupt()
         with Client("test-key", url=url):
-            running.await_talk("1 connected")
+            running.await_talk("1 client connected")
         running.process.terminate()
         assert running.end()[0] == 143
 

@@ -25,8 +25,8 @@ def test_its_url_is_all_of_stdout() -> None:
         simulator.await_talk("the key is 'test-key'")
         with Client("test-key", url=url) as client, client.stream(Price("any")) as stream:
             assert stream.get(timeout=20).mint == "any"
-            simulator.await_talk("1 connected\n")
-        simulator.await_talk("0 connected\n")
+            simulator.await_talk("1 client connected\n")
+        simulator.await_talk("0 clients connected\n")
         simulator.interrupt()
         assert simulator.end()[:2] == (130, "")
 

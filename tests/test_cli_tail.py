@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -57,8 +58,8 @@ def test_a_pipe_gets_json_lines_and_nothing_else(market: Simulator) -> None:
     assert {event["event_type"] for event in events} == {"PriceUpdate", "BotUpdate", "TransactionConfirmed"}
     assert {event["mint"] for event in events if event["event_type"] == "PriceUpdate"} == {"m1", "m2"}
     assert {event["wallet"] for event in events if event["event_type"] == "TransactionConfirmed"} == {"w"}
-    assert done.stderr.splitlines()[0].startswith("connected, round trip ")
-    assert done.stderr.splitlines()[-1] == "30 events"
+    assert done.stderr.splitlines()[0].startswith("allenhark-ws: connected, round trip ")
+    assert done.stderr.splitlines()[-1] == "allenhark-ws: 30 events"
 
 
 def test_it_subscribes_to_what_was_asked_for_once(simulator: Simulator) -> None:
@@ -120,9 +121,10 @@ def test_silence_when_asked_for(market: Simulator, options: tuple[str, ...]) -> 
 
 
 def test_verbose_logs_the_connecting_without_the_key(market: Simulator) -> None:
-    """-v shows each step of the client's, on stderr."""
+    """-v shows each step of the client's, on stderr, with times in UTC as all others."""
     done = run("tail", "--price", "m", "--limit", "1", "-v", env=access(market))
     assert "opening: tcp done" in done.stderr
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z DEBUG allenhark_ws: ", done.stderr)
     assert "CONNECTING -> READY" in done.stderr
     assert "test-key" not in done.stderr + done.stdout
 
@@ -132,7 +134,7 @@ def test_seconds_end_it(market: Simulator) -> None:
     done = run("tail", "--price", "m", "--seconds", "2", env=access(market))
     assert done.returncode == 0
     assert done.stdout.count("\n") >= 1
-    assert done.stderr.splitlines()[-1] == f"{len(done.stdout.splitlines())} events"
+    assert done.stderr.splitlines()[-1] == f"allenhark-ws: {len(done.stdout.splitlines())} events"
 
 
 @posix
@@ -220,7 +222,7 @@ def test_a_server_that_goes_away_and_comes_back(simulator: Simulator) -> None:
         assert json.loads(tail.line())["price"] == 2.5
         code, rest, talk = tail.end()
     assert (code, rest) == (0, "")
-    assert talk.splitlines()[-1] == "2 events, reconnected once"
+    assert talk.splitlines()[-1] == "allenhark-ws: 2 events, reconnected once"
 
 
 def test_what_the_server_complains_of_is_told(simulator: Simulator) -> None:

@@ -72,8 +72,11 @@ def test_wrong_usage_is_2_and_says_what_to_do(
     """What is wrong with the arguments is told with the usage of the very command."""
     code, said = told(capsys, *arguments)
     assert code == 2
-    assert f"Usage: allenhark-ws {arguments[0]}" in said
-    assert words.lower() in said.lower()
+    usage, hint, empty, *rest = said.splitlines()
+    assert usage.startswith(f"Usage: allenhark-ws {arguments[0]}")
+    assert (hint, empty) == (f"Try 'allenhark-ws {arguments[0]} --help' for help.", "")
+    assert rest[0].startswith("allenhark-ws: ")
+    assert words.lower() in "\n".join(rest).lower()
 
 
 @pytest.mark.parametrize("command", CONNECTING)

@@ -83,8 +83,9 @@ def _invoke(click: Any, commands: Any, arguments: list[str], program: str) -> in
     except click.exceptions.Abort:
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
-        return int(error.exit_code)
+        from ._exit import not_understood  # noqa: PLC0415 - needs rich
+
+        return not_understood(error)
     except OSError as error:  # of help or a version; commands see to theirs
         from ._exit import output_failed  # noqa: PLC0415 - needs rich
 

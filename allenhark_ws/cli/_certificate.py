@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from attrs import frozen
 from cryptography import x509
 
+from ._output import counted
+
 __all__ = ["Certificate", "look_at"]
 
 _NAMES_SHOWN: Final = 4
@@ -52,7 +54,9 @@ class Certificate:
     def lines(self) -> list[str]:
         """It in a few lines."""
         left = (self.not_after - datetime.now(timezone.utc)).days
-        until = f"{self.not_after:%Y-%m-%d}" + (f", {left} days left" if left >= 0 else f", over for {-left} days")
+        until = f"{self.not_after:%Y-%m-%d}" + (
+            f", {counted(left, 'day')} left" if left >= 0 else f", over for {counted(-left, 'day')}"
+        )
         more = f" and {len(self.names) - _NAMES_SHOWN} more" if len(self.names) > _NAMES_SHOWN else ""
         return [
             f"certificate {self.subject or 'without a subject'}",

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
 
 from allenhark_ws import recording
 
-from ._output import say, talk
+from ._output import counted, say, talk, tell
 from ._progress import progress
 
 __all__ = ["run_convert"]
@@ -51,8 +51,10 @@ def run_convert(sources: Sequence[str], target: str, *, overwrite: bool, quiet: 
         pass
     if converted is None:
         raise click.UsageError(f"{target} is there already: choose another file, or replace it by --overwrite")
-    console.print(f"{converted.rows} rows, {converted.others} other frames left out", style="dim")
+    others = counted(converted.others, "other frame")
+    tell(console, f"{counted(converted.rows, 'row')}, {others} left out", style="dim")
     if converted.error is None:
         return 0
-    say(f"allenhark-ws: {converted.damaged} lines left out that cannot be read; {converted.error}", style="red")
+    damaged = counted(converted.damaged, "line")
+    say(f"{damaged} left out that cannot be read; {converted.error}", style="red")
     return 1

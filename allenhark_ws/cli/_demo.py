@@ -29,7 +29,7 @@ from allenhark_ws import (
 )
 from allenhark_ws.testing import Simulator
 
-from ._output import is_writable, paper, say, talk
+from ._output import counted, is_writable, paper, say, talk
 from ._printer import Printer
 from ._signals import INTERRUPTED
 
@@ -92,7 +92,9 @@ def _until(stream: Stream[Event], deadline: float | None) -> Iterator[Event]:
 
 
 def _summary(seen: Counter[str], stats: Stats, seconds: float) -> Table:
-    table = Table(title=f"{sum(seen.values())} events in {seconds:.1f} s", title_justify="left", show_header=False)
+    table = Table(
+        title=f"{counted(sum(seen.values()), 'event')} in {seconds:.1f} s", title_justify="left", show_header=False
+    )
     for name, count in sorted(seen.items()):
         table.add_row(name, str(count))
     rtt = "none" if stats.rtt_avg is None else f"{stats.rtt_avg * 1000:.2f} ms"

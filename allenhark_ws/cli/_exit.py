@@ -12,6 +12,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final, TextIO
 
+import click
+from rich.text import Text
+
 from allenhark_ws import (
     AllenHarkError,
     AuthenticationError,
@@ -21,10 +24,10 @@ from allenhark_ws import (
     HandshakeRejected,
 )
 
-from ._output import is_writable, say
+from ._output import is_writable, say, talk
 from ._signals import INTERRUPTED, TERMINATED, raising
 
-__all__ = ["exit_code", "in_words", "output_failed"]
+__all__ = ["exit_code", "in_words", "not_understood", "output_failed"]
 
 _CODES: Final[Mapping[type[AllenHarkError], int]] = {AuthenticationError: 3, ConfigurationError: 2}
 """The exit codes of errors; of any other it is 1."""
@@ -59,6 +62,19 @@ def exit_code(command: Callable[[], int]) -> int:
     return code
 
 
+def not_understood(error: click.ClickException) -> int:
+    """Say what is wrong with the words of the command, and the exit code for that; without any words, help."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    with contextlib.suppress(BrokenPipeError):
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # of click 8.2 and later
+            error.show()
+            return error.exit_code
+        if context is not None:
+            usage = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n"
+            talk().print(Text(usage))
+    return _tell(error.format_message(), error.exit_code)
+
+
 def output_failed(error: OSError) -> int:
     """The exit code for output that cannot be written: nothing when its reader has enough, else a failure."""
     _mute_output()
@@ -88,7 +104,7 @@ def in_words(error: AllenHarkError) -> str:
 
 def _tell(text: str, code: int) -> int:
     with contextlib.suppress(BrokenPipeError):
-        say(f"allenhark-ws: {text}", style="red")
+        say(text, style="red")
     return code
 
 

@@ -26,6 +26,7 @@ from allenhark_ws import (
     StreamClosed,
 )
 
+from ._output import tell
 from ._render import as_talk
 
 if TYPE_CHECKING:
@@ -59,20 +60,21 @@ class Notices:
         talk = as_talk(event)
         if talk is not None and (self._lifecycle or not isinstance(event, LifecycleEvent)):
             text, style = talk
-            self._console.print(text, style=style, markup=False)
+            tell(self._console, text, style=style)
 
     def tell_backlog(self, waiting: int) -> None:
         """Say once when the queue is full, and once when it is nearly empty again."""
         if not self._behind and waiting >= _QUEUE:
             self._behind = True
-            self._console.print(
+            tell(
+                self._console,
                 f"stdout is read more slowly than events come: {waiting} are waiting, the server is held back; "
                 "nothing is dropped, but events are late",
                 style="yellow",
             )
         elif self._behind and waiting < _QUEUE // 10:
             self._behind = False
-            self._console.print("caught up", style="green")
+            tell(self._console, "caught up", style="green")
 
 
 class Live:

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -269,10 +270,17 @@ def _log_if(_context: click.Context, _parameter: click.Parameter, verbose: bool)
         _log()
 
 
+class _InUTC(logging.Formatter):
+    """Times as all others that the command shows: in UTC, and saying so."""
+
+    converter = staticmethod(time.gmtime)
+    default_msec_format = "%s.%03dZ"
+
+
 def _log() -> None:
     """Show the library's log records on stderr; without this, as everywhere, its warnings alone."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_InUTC("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("allenhark_ws")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)

@@ -16,7 +16,7 @@ from typing import Final, TextIO
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Pipe", "is_writable", "on_terminal", "paper", "say", "talk"]
+__all__ = ["Pipe", "counted", "is_writable", "on_terminal", "paper", "say", "talk", "tell"]
 
 _CHUNK: Final = 4_096
 """Characters handed over at a time: what a pipe that has room takes as a whole, so that a signal cuts no line."""
@@ -47,9 +47,19 @@ def talk(*, quiet: bool = False) -> Console:
     return _Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
 
 
-def say(text: str | Text, *, style: str | None = None) -> None:
-    """One line on stderr, as it is."""
-    talk().print(text, style=style, markup=False)
+def tell(console: Console, text: str, *, style: str = "") -> None:
+    """One line of talk, which names the program, since others may talk there too; the text is shown as it is."""
+    console.print(Text(f"allenhark-ws: {text}", style=style))
+
+
+def say(text: str, *, style: str = "") -> None:
+    """One line on stderr, even when nothing else is to be said there."""
+    tell(talk(), text, style=style)
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """How many there are, in words: ``1 event``, ``2 events``."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def is_writable(stream: TextIO) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from allenhark_ws import Event
 
-from ._output import Pipe, on_terminal, paper
+from ._output import Pipe, on_terminal, paper, tell
 from ._render import Trend, as_text
 from ._render import as_json as to_json
 
@@ -41,10 +41,10 @@ class Printer:
         self._pipe.write(map(self._line, events))
 
     def _stuck(self) -> None:
-        self._console.print(_STUCK, style="yellow")
+        tell(self._console, _STUCK, style="yellow")
 
     def _flowing(self) -> None:
-        self._console.print("stdout is being read again", style="green")
+        tell(self._console, "stdout is being read again", style="green")
 
 
 class _ForPeople:

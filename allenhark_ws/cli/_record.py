@@ -16,7 +16,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from allenhark_ws import Channel, Client
 
 from ._live import Live, Notices
-from ._output import talk
+from ._output import counted, talk, tell
 from ._progress import progress
 
 if TYPE_CHECKING:
@@ -71,28 +71,29 @@ def run_record(  # noqa: PLR0913 - an argument for each option
     live = Live(client, (), Notices(console, lifecycle=True), seconds=seconds, patience=patience)
     try:
         with recorder, live:
-            _watch(live, recorder, console)
+            _watch(live, recorder, path, console)
     finally:
         if recorder.frames or live.connected or append:
-            console.print(_summary(recorder), style="dim", markup=False)
+            tell(console, _summary(recorder, path), style="dim")
         else:  # nothing is in it, and it would be in the way of the next try
             Path(path).unlink(missing_ok=True)
     return 1 if recorder.lost else 0
 
 
-def _watch(live: Live, recorder: Recorder, console: Console) -> None:
+def _watch(live: Live, recorder: Recorder, path: str, console: Console) -> None:
     """Show how much there is, until the end, or until nothing can be written any more."""
     with progress(
         console, SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     ) as line:
         task = line.add_task("connecting")
         for _ in live.batches(every=_LOOK_AGAIN):
-            line.update(task, description=_summary(recorder))
+            line.update(task, description=_summary(recorder, path))
             if recorder.error is not None:
                 return
 
 
-def _summary(recorder: Recorder) -> str:
-    frames = "1 frame" if recorder.frames == 1 else f"{recorder.frames} frames"
+def _summary(recorder: Recorder, path: str) -> str:
+    """How much there is, and where; of a rotation, where the end is."""
+    where = f" in {path}" if recorder.path == path else f", the last in {recorder.path}"
     lost = f", {recorder.lost} lost" if recorder.lost else ""
-    return f"{frames} in {recorder.path}{lost}"
+    return f"{counted(recorder.frames, 'frame')}{where}{lost}"

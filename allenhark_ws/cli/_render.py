@@ -147,8 +147,9 @@ def _in_time(seconds: float) -> str:
 
 
 def _clock(event: Event) -> str:
+    """When it was received, in UTC."""
     moment: datetime | None = getattr(event, "received_at", None)
-    return " " * 12 if moment is None else f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
+    return " " * 13 if moment is None else f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def _style(event: Event) -> str:

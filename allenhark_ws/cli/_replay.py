@@ -16,7 +16,7 @@ from rich.progress import BarColumn, TextColumn
 from allenhark_ws import Client, DataEvent, InvalidMessage, ServerError, StreamClosed, recording, replay
 
 from ._live import Notices
-from ._output import on_terminal, talk
+from ._output import counted, on_terminal, talk, tell
 from ._printer import Printer
 from ._progress import progress
 
@@ -72,7 +72,7 @@ def run_replay(  # noqa: PLR0913 - an argument for each option
             if limit is not None and shown >= limit:
                 shown = limit
                 break
-    console.print("1 event" if shown == 1 else f"{shown} events", style="dim")
+    tell(console, counted(shown, "event"), style="dim")
     return 0
 
 
@@ -119,7 +119,8 @@ class _Way:
         if at is None or self._progress.disable:
             return
         done = 0.0 if self._begin is None else (at - self._begin).total_seconds()
-        self._progress.update(self._task, completed=done, description=f"{at:%Y-%m-%d %H:%M:%S} UTC, {shown} events")
+        told = f"{at:%Y-%m-%d %H:%M:%S} UTC, {counted(shown, 'event')}"
+        self._progress.update(self._task, completed=done, description=told)
 
 
 def _span(paths: Sequence[str]) -> tuple[datetime | None, float | None]:

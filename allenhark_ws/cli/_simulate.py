@@ -19,7 +19,7 @@ from rich.console import Console
 
 from allenhark_ws.testing import Simulator
 
-from ._output import talk
+from ._output import counted, talk, tell
 
 __all__ = ["run_simulate"]
 
@@ -80,14 +80,12 @@ def _introduce(simulator: Simulator, trust: str | None, console: Console) -> Non
     """Tell how to connect, in a line to be copied."""
     option = "" if trust is None else f" --ca-file {trust}"
     command = f"ALLENHARK_API_KEY={simulator.api_key} allenhark-ws tail --url {simulator.url}{option} --price {_MINT}"
-    console.print(
-        f"a simulated market is live; the key is {simulator.api_key!r}.  Try, in another terminal:", markup=False
-    )
+    tell(console, f"a simulated market is live; the key is {simulator.api_key!r}.  Try, in another terminal:")
     console.print(f"  {command}", markup=False, style="bold")
     if trust is not None:
-        console.print(f"its certificate authority is in {trust}: pass it as --ca-file here, in Python as", markup=False)
+        tell(console, f"its certificate authority is in {trust}: pass it as --ca-file here, in Python as")
         console.print(f"  Client(ssl_context=ssl.create_default_context(cafile={trust!r}))", markup=False)
-    console.print("Ctrl-C ends it", style="dim")
+    tell(console, "Ctrl-C ends it", style="dim")
 
 
 def _watch(simulator: Simulator, console: Console) -> NoReturn:
@@ -97,7 +95,7 @@ def _watch(simulator: Simulator, console: Console) -> NoReturn:
         never.wait(_LOOK_AGAIN)
         if simulator.connections != connections:
             connections = simulator.connections
-            console.print(f"{connections} connected", style="dim")
+            tell(console, f"{counted(connections, 'client')} connected", style="dim")
         for violation in simulator.violations[violations:]:
             violations += 1
-            console.print(f"a client broke the protocol: {violation}", style="yellow", markup=False)
+            tell(console, f"a client broke the protocol: {violation}", style="yellow")

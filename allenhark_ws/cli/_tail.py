@@ -9,7 +9,7 @@ from __future__ import annotations
 from allenhark_ws import Channel, Client, Stats
 
 from ._live import Live, Notices
-from ._output import talk
+from ._output import counted, talk, tell
 from ._printer import Printer
 
 __all__ = ["run_tail"]
@@ -54,11 +54,10 @@ def run_tail(  # noqa: PLR0913 - an argument for each option
                 break
         stats = client.stats
     if lifecycle:
-        console.print(_summary(shown, stats), style="dim")
+        tell(console, _summary(shown, stats), style="dim")
     return 0
 
 
 def _summary(shown: int, stats: Stats) -> str:
-    events = "1 event" if shown == 1 else f"{shown} events"
     times = "once" if stats.reconnects == 1 else f"{stats.reconnects} times"
-    return events + (f", reconnected {times}" if stats.reconnects else "")
+    return counted(shown, "event") + (f", reconnected {times}" if stats.reconnects else "")
