@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rich.progress import Progress
 from allenhark_ws import Bot, Client, Price, Transactions, recording
 from allenhark_ws.cli import _convert, _replay, main
 from allenhark_ws.cli._record import run_record
+from allenhark_ws.recording._format import HEADER, encode
 from allenhark_ws.testing import Simulator
 
 from .commands import COMMAND, LONG, Running, access, environment, run
@@ -34,6 +36,7 @@ from .peers import closed_port
 from .scripted import price
 from .terminal import Terminal, needs_tmux
 
+NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
 posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 
@@ -268,6 +271,44 @@ def test_several_recordings_in_order(recorded: Path, capsys: pytest.CaptureFixtu
     """One after the other."""
     assert main(["replay", str(recorded), str(recorded), "--speed", "0", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+@pytest.fixture
+def rotated(tmp_path: Path) -> Path:
+    """The first of three files of a recording, with one price each; there is another recording beside them."""
+    path = tmp_path / "day.jsonl.gz"
+    for number, name in enumerate((path.name, "day_0001.jsonl.gz", "day_0002.jsonl.gz", "other.jsonl.gz")):
+        raw = json.dumps(price("m", float(number))).encode()
+        (tmp_path / name).write_bytes(gzip.compress(HEADER + b"".join(encode(NOON, [raw]))))
+    return path
+
+
+def test_a_series_is_read_whole(rotated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --series one name stands for all files of a rotation, each of which is read once."""
+    table = tmp_path / "day.csv"
+    assert main(["replay", str(rotated), "--series", "--speed", "0", "--json"]) == 0
+    assert [json.loads(line)["price"] for line in capsys.readouterr().out.splitlines()] == [0.0, 1.0, 2.0]
+    assert main(["convert", str(rotated), str(tmp_path / "day_0001.jsonl.gz"), str(table), "--series"]) == 0
+    assert capsys.readouterr().err == "allenhark-ws: 3 rows\n"
+    with table.open(encoding="utf-8") as file:
+        assert [each["price"] for each in csv.DictReader(file)] == ["0.0", "1.0", "2.0"]
+
+
+def test_a_series_that_is_not_read_whole_is_told(rotated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody who names the first file may well mean all; only what was named is read."""
+    second, third = (str(rotated.with_name(f"day_000{number}.jsonl.gz")) for number in (1, 2))
+    for named, told in (
+        ([str(rotated)], f"{rotated} goes on in {second} and 1 more file: pass --series to read on there"),
+        ([str(rotated), second], f"{rotated} goes on in {third}: pass --series to read on there"),
+    ):
+        assert main(["replay", *named, "--speed", "0", "--json"]) == 0
+        shown = capsys.readouterr()
+        assert shown.err.splitlines()[0] == f"allenhark-ws: {told}"
+        assert len(shown.out.splitlines()) == len(named)
+    assert main(["replay", second, "--speed", "0", "--json"]) == 0
+    assert capsys.readouterr().err == "allenhark-ws: 1 event\n"
+    assert main(["replay", str(rotated), "--speed", "0", "--json", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_damaged_recording_is_1_and_the_rest_is_printed(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,8 @@
 Neighbours: `_commands` holds the commands with their options (`_options` those that several share), a module each does
 the work: `_demo`, `_tail`, `_record`, `_replay`, `_convert`, `_simulate`, `_doctor` (`_steps`, `_advice`,
 `_certificate`), `_completion`.  `_live` runs a client for them, `_render` is how events look, `_printer` and `_output`
-where they go, `_progress` how far it is, `_exit` the exit codes, `_signals` Ctrl-C.  It must never use the package but
-through its public names; it needs the extra ``cli``, loaded when a command runs.
+where they go, `_progress` how far it is, `_series` the files of a rotation, `_exit` the exit codes, `_signals` Ctrl-C.
+It must never use the package but through its public names; it needs the extra ``cli``, loaded when a command runs.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from ._options import (
     examples,
     output_options,
     seconds_option,
+    series_option,
     server_options,
     talk_options,
     verbose_option,
@@ -207,6 +208,7 @@ def record(  # noqa: PLR0913 - an argument for each option
         "allenhark-ws replay day.jsonl.gz",
         "allenhark-ws replay day.jsonl --speed 0 --json | jq -r .price",
         "allenhark-ws replay day.jsonl day_0001.jsonl --speed 60",
+        "allenhark-ws replay day.jsonl.gz --series     (all files of record --interval or --max-bytes)",
     ),
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_RECORDING)
@@ -218,18 +220,30 @@ def record(  # noqa: PLR0913 - an argument for each option
     metavar="FACTOR",
     help="2 is twice as fast as it was recorded, 0 as fast as it can be read.",
 )
+@series_option
 @output_options
 @talk_options
 def replay(  # noqa: PLR0913 - an argument for each option
-    *, files: tuple[str, ...], speed: float, as_json: bool | None, decimal: bool, limit: int | None, quiet: bool
+    *,
+    files: tuple[str, ...],
+    speed: float,
+    series: bool,
+    as_json: bool | None,
+    decimal: bool,
+    limit: int | None,
+    quiet: bool,
 ) -> int:
     """Print the events of recordings as if they were live; neither key nor network is needed.
 
-    On a terminal a line for a person, in a pipe or file one JSON object per line, as ``tail`` does.
+    On a terminal a line for a person, in a pipe or file one JSON object per line, as "tail" does.
     """
     from ._replay import run_replay
 
-    return _perform(lambda: run_replay(files, speed=speed, as_json=as_json, decimal=decimal, limit=limit, quiet=quiet))
+    return _perform(
+        lambda: run_replay(
+            files, speed=speed, series=series, as_json=as_json, decimal=decimal, limit=limit, quiet=quiet
+        )
+    )
 
 
 @commands.command(
@@ -237,20 +251,22 @@ def replay(  # noqa: PLR0913 - an argument for each option
     epilog=examples(
         "allenhark-ws convert day.jsonl.gz day.csv",
         "allenhark-ws convert day.jsonl day_0001.jsonl day.parquet --overwrite",
+        "allenhark-ws convert day.jsonl.gz day.csv --series     (all files of record --interval or --max-bytes)",
     ),
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_RECORDING)
 @click.argument("table", type=click.Path(dir_okay=False))
 @click.option("--overwrite", is_flag=True, help="Replace TABLE if it is there, once the new one is complete.")
+@series_option
 @talk_options
-def convert(*, files: tuple[str, ...], table: str, overwrite: bool, quiet: bool) -> int:
+def convert(*, files: tuple[str, ...], table: str, overwrite: bool, series: bool, quiet: bool) -> int:
     """Write the events of recordings to TABLE, a row each: .csv, .csv.gz, or .parquet (extra "parquet").
 
     TABLE is complete, or it is not there.
     """
     from ._convert import run_convert
 
-    return _perform(lambda: run_convert(files, table, overwrite=overwrite, quiet=quiet))
+    return _perform(lambda: run_convert(files, table, overwrite=overwrite, series=series, quiet=quiet))
 
 
 @commands.command(

@@ -15,17 +15,19 @@ from allenhark_ws import recording
 
 from ._output import counted, say, talk, tell
 from ._progress import progress
+from ._series import files_of
 
 __all__ = ["run_convert"]
 
 
-def run_convert(sources: Sequence[str], target: str, *, overwrite: bool, quiet: bool) -> int:
+def run_convert(sources: Sequence[str], target: str, *, overwrite: bool, series: bool, quiet: bool) -> int:
     """Write the table.
 
     Args:
         sources: the recordings, in the order in which they belong.
         target: the file to make.
         overwrite: replace it if it is there.
+        series: read also the files that follow each of these.
         quiet: say nothing on stderr but errors.
 
     Returns:
@@ -37,12 +39,13 @@ def run_convert(sources: Sequence[str], target: str, *, overwrite: bool, quiet: 
         ConfigurationError: the target's name ends in nothing that is known.
     """
     console = talk(quiet=quiet)
+    paths = files_of(sources, console, series=series)
     converted = None
     try:
         with progress(console, BarColumn(), DownloadColumn(), TimeRemainingColumn()) as line:
             task = line.add_task("")
             converted = recording.convert(
-                sources,
+                paths,
                 target,
                 overwrite=overwrite,
                 progress=lambda done, size: line.update(task, completed=done, total=size),
@@ -51,8 +54,8 @@ def run_convert(sources: Sequence[str], target: str, *, overwrite: bool, quiet: 
         pass
     if converted is None:
         raise click.UsageError(f"{target} is there already: choose another file, or replace it by --overwrite")
-    others = counted(converted.others, "other frame")
-    tell(console, f"{counted(converted.rows, 'row')}, {others} left out", style="dim")
+    others = f", {counted(converted.others, 'other frame')} left out" if converted.others else ""
+    tell(console, f"{counted(converted.rows, 'row')}{others}", style="dim")
     if converted.error is None:
         return 0
     damaged = counted(converted.damaged, "line")

@@ -36,6 +36,7 @@ __all__ = [
     "examples",
     "output_options",
     "seconds_option",
+    "series_option",
     "server_options",
     "talk_options",
     "verbose_option",
@@ -227,6 +228,12 @@ def output_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def series_option(command: F) -> F:
+    """``--series``, of commands that read recordings."""
+    words = "Read each FILE and those that follow it: day.jsonl, day_0001.jsonl, day_0002.jsonl…"
+    return click.option("--series", is_flag=True, help=words)(command)
 
 
 def seconds_option(command: F) -> F:

@@ -19,6 +19,7 @@ from ._live import Notices
 from ._output import counted, on_terminal, talk, tell
 from ._printer import Printer
 from ._progress import progress
+from ._series import files_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,6 +36,7 @@ def run_replay(  # noqa: PLR0913 - an argument for each option
     paths: Sequence[str],
     *,
     speed: float,
+    series: bool,
     as_json: bool | None,
     decimal: bool,
     limit: int | None,
@@ -45,6 +47,7 @@ def run_replay(  # noqa: PLR0913 - an argument for each option
     Args:
         paths: the files, in the order in which they belong.
         speed: 1 as it was recorded, 0 as fast as possible.
+        series: play also the files that follow each of these.
         as_json: JSON or text; None: as stdout is a terminal or not.
         decimal: exact numbers.
         limit: end after so many events.
@@ -57,6 +60,7 @@ def run_replay(  # noqa: PLR0913 - an argument for each option
         RecordingError: a file is no recording, or is damaged; of a damaged one the rest was printed.
     """
     console = talk(quiet=quiet)
+    paths = files_of(paths, console, series=series)
     printer = Printer(console, as_json=as_json)
     notices = Notices(console, lifecycle=False)
     client = replay(paths, speed, decimal=decimal)
