@@ -324,6 +324,50 @@ def test_publish_refuses_what_json_cannot_hold(sim: Simulator) -> None:
         sim.publish({**UPDATE, "timestamp": AT})
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ({**UPDATE, "price": "1.5"}, "for an InvalidMessage: "),
+        (
+            {"type": "price_update", "mint": "M", "prise": 1.5, "volume": 2, "timestamp": "2024-01-15T10:30:00Z"},
+            "price",
+        ),
+        ({**UPDATE, "timestamp": "yesterday"}, "timestamp"),
+        ({"type": "bot_update", "botId": "B", "event": "stopped"}, "data"),
+        ({"type": "bot_update", "botId": "B", "event": "trade_executed", "data": {"signature": "s"}}, "plain mapping"),
+        ({"type": "transaction_confirmed", "signature": "s", "status": "confirmed", "slot": "1"}, "slot"),
+    ],
+)
+def test_publish_tells_of_a_typing_error(
+    either: Simulator, connect: Connect, caplog: pytest.LogCaptureFixture, message: dict[str, Any], told: str
+) -> None:
+    """What a client will not take for what its type says is sent, and a warning says why."""
+    client = connect(either, AUTH, PRICE, BOT, WALLET)
+    either.wait_for(lambda: len(either.subscriptions) == 3)
+    assert either.publish(message) == 1
+    assert receive(client) == message
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("allenhark_ws.testing", "WARNING")
+    assert told in record.message
+
+
+def test_publish_is_silent_about_what_fits(sim: Simulator, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the page documents, with undocumented keys too, and bot updates of any kind."""
+    for message in (
+        {**UPDATE, "more": 1},
+        {"type": "bot_update", "botId": "B", "event": "stopped", "data": {"why": None}},
+        {
+            "type": "bot_update",
+            "botId": "B",
+            "event": "trade_executed",
+            "data": {"signature": "s", "profit": 1, "timestamp": "2024-01-15T10:30:00Z"},
+        },
+        {"type": "transaction_confirmed", "signature": "s", "status": "confirmed", "slot": 1},
+    ):
+        sim.publish(message)
+    assert caplog.records == []
+
+
 def test_send_raw_sends_text_and_binary_frames_to_all(sim: Simulator, connect: Connect) -> None:
     """Unauthenticated connections get them too, byte for byte."""
     clients = [connect(sim, AUTH), connect(sim)]

@@ -121,6 +121,16 @@ def test_a_slow_callback_is_waited_for(sim: VirtualSimulator) -> None:
     assert drained(told) == []
 
 
+def test_publish_tells_of_a_typing_error(sim: VirtualSimulator, caplog: pytest.LogCaptureFixture) -> None:
+    """As the simulator on loopback does: it is sent, and a warning says what does not fit."""
+    with sim.client() as client, client.stream(M, InvalidMessage) as stream:
+        client.connect()
+        assert sim.publish({**price("M"), "price": "1"}) == 1
+        assert [type(event) for event in stream.get_batch(9, 0)] == [InvalidMessage]
+    (record,) = [record for record in caplog.records if record.name == "allenhark_ws.testing"]
+    assert record.levelname == "WARNING"
+
+
 def test_the_last_callback_is_waited_for(sim: VirtualSimulator) -> None:
     """That of `Closed`, which comes when the client has ended."""
     client, gate, told = sim.client(), threading.Event(), list[Closed]()

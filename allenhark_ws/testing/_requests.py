@@ -1,17 +1,27 @@
 """What a test may ask of a simulator, checked: the keys it accepts, what it publishes and to whom.
 
-Neighbours: `_simulator` and `_virtual`, which take the same requests.  It must never talk to a server.
+Neighbours: `_simulator` and `_virtual`, which take the same requests; `_codec` says what a client makes of a message.
+It must never talk to a server.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Collection
+from datetime import datetime, timezone
+from functools import cache
 from typing import Any, Final, cast
 
-from .. import ConfigurationError, Transactions
+from .. import BotUpdate, ConfigurationError, InvalidMessage, TradeExecuted, Transactions
+from .._codec import Codec
 from ._conversation import CHANNEL_KEYS, Conversation
 
-__all__ = ["audience", "check_frame", "checked_keys", "everybody"]
+__all__ = ["audience", "check_frame", "checked_keys", "everybody", "note_misfit"]
+
+_logger = logging.getLogger("allenhark_ws.testing")
+_reading = threading.Lock()
+_ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 _CHANNEL_OF: Final = {"bot_update": "bot", "price_update": "price", "transaction_confirmed": "transactions"}
 
@@ -46,6 +56,27 @@ def audience(message: object) -> Callable[[Conversation], bool]:
         raise ValueError(f"publish() needs a {key} in a {kind}: use send_raw() to send it without")
     channel = make(identifier)
     return lambda conversation: channel in conversation.subscriptions
+
+
+def note_misfit(data: str) -> None:
+    """Log it when a client will take a data message for something else than its type says.
+
+    That may be what a test is about, so the message is sent all the same; more often it is a typing error in a test.
+    """
+    with _reading:
+        event = _codec().decode(data.encode(), _ANY_TIME)
+    if isinstance(event, InvalidMessage):
+        _logger.warning("publish(): a client takes this for an InvalidMessage: %s", event.reason)
+    elif isinstance(event, BotUpdate) and event.event == "trade_executed" and not isinstance(event.data, TradeExecuted):
+        _logger.warning(
+            "publish(): a client takes the data of this trade_executed for a plain mapping: "
+            "a TradeExecuted has a signature (text), a profit (number) and a timestamp (ISO 8601)"
+        )
+
+
+@cache
+def _codec() -> Codec:
+    return Codec()
 
 
 def _watches_any_wallet(conversation: Conversation) -> bool:

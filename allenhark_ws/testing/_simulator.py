@@ -15,7 +15,7 @@ from .. import Channel, ConfigurationError
 from ._conversation import Manners, error_message, to_json
 from ._feed import Feed
 from ._journal import Journal
-from ._requests import audience, check_frame, checked_keys, everybody
+from ._requests import audience, check_frame, checked_keys, everybody, note_misfit
 from ._server import PATH, Listener, Server, check_close
 from ._thread import LoopThread
 
@@ -203,6 +203,9 @@ class Simulator:
         A ``bot_update`` goes by its ``botId``, a ``price_update`` by its ``mint``, a ``transaction_confirmed`` by its
         ``wallet`` or, as it has none on the vendor's page, to all with any ``transactions`` subscription.
 
+        A message that a client will take for an `InvalidMessage`, since a field is missing or mistyped, is sent as it
+        is, and a warning of the logger ``allenhark_ws.testing`` says why; likewise a trade whose data is none.
+
         Returns:
             How many connections that were.
 
@@ -219,6 +222,7 @@ class Simulator:
         """
         wanted = audience(message)
         data = to_json(message)
+        note_misfit(data)
         return self._run(lambda server: server.send(data, wanted))
 
     def send_raw(self, data: str | bytes) -> int:

@@ -15,7 +15,7 @@ from .. import Channel, Client, ConfigurationError, ConnectionLost
 from ._conversation import Conversation, Manners, error_message, to_json
 from ._journal import Journal
 from ._line import Line
-from ._requests import audience, check_frame, checked_keys, everybody
+from ._requests import audience, check_frame, checked_keys, everybody, note_misfit
 from ._server import check_close
 from ._time import SleeperClock, VirtualTime
 
@@ -178,7 +178,9 @@ class VirtualSimulator:
             How many connections that were.
         """
         wanted = audience(message)
-        return self._say(to_json(message), wanted)
+        data = to_json(message)
+        note_misfit(data)
+        return self._say(data, wanted)
 
     def send_raw(self, data: str | bytes) -> int:
         """Send one frame as it is, text or binary, to every connection; return how many.
