@@ -48,7 +48,7 @@ def main() -> None:
 
         @client.on(Gap)
         def distrust(gap: Gap) -> None:
-            print(f"nothing is known of the {gap.duration:.1f} s before {gap.ended_at:%H:%M:%S}")
+            print(f"nothing is known of the {gap.duration:.1f} s before {gap.ended_at:%H:%M:%S}Z")
             prices.clear()
 
         client.subscribe(*map(Price, arguments.mints))

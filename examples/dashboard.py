@@ -29,7 +29,7 @@ def main() -> None:
     with Client() as client, client.stream(*map(Price, arguments.mints), overflow="latest") as stream:
         while True:
             for update in stream.get_batch(max_items=len(arguments.mints)):
-                age = update.received_at and f"{update.received_at:%H:%M:%S}"
+                age = update.received_at and f"{update.received_at:%H:%M:%S}Z"
                 print(f"{update.mint[:4]}…  {float(update.price):>12.6g}  {age}", flush=True)
             print(f"-- {stream.conflated} prices were overtaken by newer ones", flush=True)
             threading.Event().wait(arguments.every)  # the slow screen

@@ -32,7 +32,7 @@ def main() -> None:
             price, amount = Decimal(update.price), Decimal(update.volume)  # Decimals already: this is for type checkers
             turnover += price * amount
             volume += amount
-            print(f"{update.timestamp:%H:%M:%S}  {update.price}  x {update.volume}", flush=True)
+            print(f"{update.timestamp:%H:%M:%S}Z  {update.price}  x {update.volume}", flush=True)
     if volume:
         print(f"volume-weighted average price: {turnover / volume}")
 

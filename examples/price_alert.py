@@ -32,7 +32,7 @@ def main() -> None:
                 last = last or price
                 moved = 100 * (price / last - 1)
                 if abs(moved) >= arguments.percent:
-                    print(f"{event.timestamp:%H:%M:%S}  {price:g}  {moved:+.2f} %{after_gap}", flush=True)
+                    print(f"{event.timestamp:%H:%M:%S}Z  {price:g}  {moved:+.2f} %{after_gap}", flush=True)
                     last = price
                 after_gap = ""
 

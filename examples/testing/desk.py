@@ -2,13 +2,17 @@
 
     ALLENHARK_API_KEY=… python examples/testing/desk.py
 
-`test_desk.py` beside it shows how such a program is tested without the real server.
+It says what happens until Ctrl-C, and then what was earned.  `test_desk.py` beside it shows how such a program
+is tested without the real server.
 """
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from allenhark_ws import Bot, BotUpdate, Client, Gap, Price, PriceUpdate, TradeExecuted
 
@@ -60,12 +64,18 @@ class TradeBook:
 
 def main() -> None:
     client = Client()
-    PriceAlert(client, SOL, 200.0, lambda price: print(f"SOL is at {price:g}"))
+    PriceAlert(client, SOL, 200.0, lambda price: print(f"SOL is at {price:g}", flush=True))
     book = TradeBook(client, "bot_abc123")
+    client.on(BotUpdate, lambda update: print(f"{update.bot_id}: {update.event}", flush=True))
     with suppress(KeyboardInterrupt):
         client.run_forever()
     print(f"profits: {book.profits}; blind for {book.blind_seconds:.1f} s")
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(Path(__file__).parents[1]))
+    from _market import market
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends a service ends it as Ctrl-C does
+    with market():
+        main()
