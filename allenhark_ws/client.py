@@ -103,7 +103,8 @@ def _abandoned(loop: Loop, description: str) -> None:
 class Subscription:
     """The handle of one `Client.subscribe`; `close()`, or leaving a ``with`` block, undoes it.
 
-    A handle that is simply dropped stays subscribed: it holds nothing open but its client.
+    A handle that is simply dropped stays subscribed: it holds nothing open but its client.  In IPython one is closed
+    when its variable holds another after a cell.
 
     Example:
         >>> with client.subscribe(Price("M")):
@@ -113,15 +114,16 @@ class Subscription:
         frozenset()
     """
 
-    def __init__(self, release: Callable[[Hashable], None], holder: Hashable, channels: tuple[Channel, ...]) -> None:
-        self._release = release  # a method of the client's, which keeps that alive
+    def __init__(self, client: Client, holder: Hashable, channels: tuple[Channel, ...]) -> None:
+        self.client = client
+        """The client that it belongs to, which it holds."""
         self._holder = holder
         self.channels = channels
         """The channels it was made for, in order."""
 
     def close(self) -> None:
         """Let go of the channels and of the callback; idempotent, from any thread, in any state."""
-        self._release(self._holder)
+        self.client._release(self._holder)
 
     def __enter__(self) -> Self:
         return self
@@ -252,7 +254,7 @@ class Client:
         if sys.modules.get("IPython") is not None:
             from .notebook import mind_cells  # noqa: PLC0415 - for a program that runs in IPython
 
-            mind_cells(Client)
+            mind_cells(Client, Subscription)
 
     def _where(self) -> str:
         """The endpoint without its query, which could hold anything."""
@@ -452,7 +454,7 @@ class Client:
         if callback is not None:
             self._router.add_callback(holder, chosen, callback)
         self._router.hold(holder, chosen)
-        return Subscription(self._release, holder, chosen)
+        return Subscription(self, holder, chosen)
 
     def unsubscribe(self, *channels: Channel) -> None:
         """Drop channels, whatever handles and streams want them; nothing when nobody does.

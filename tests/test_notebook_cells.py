@@ -156,6 +156,85 @@ def test_a_stream_made_again_with_its_client(play: Play) -> None:
     assert said == ["READY READY", "CLOSED READY"]
 
 
+@pytest.mark.parametrize(
+    ("again", "kept"),
+    [
+        ("clients = [connected() for _ in 'ab']\nclients", ""),
+        ("clients = {name: connected() for name in 'ab'}\nclients", ""),
+        ("clients = tuple(connected() for _ in 'ab')\nclients", ""),
+        ("clients['a'] = connected()\nclients", "b"),
+        ("clients = {**clients, 'b': connected()}\nclients", "a"),
+        ("clients = connected()\nclients", ""),
+    ],
+)
+def test_containers_made_again(play: Play, again: str, kept: str) -> None:
+    """What they held is closed, except what the new one has, or another variable."""
+    said = play(f"""
+    shell.user_ns["connected"] = lambda: Client("test-key", url=url).connect()
+    cell("clients = {{name: connected() for name in 'abc'}}\\nother = clients['c']\\nclients")
+    first = ns("clients").copy()
+    cell({again!r})
+    states(*first.values())
+    """)
+    assert said == [" ".join("READY" if name in (kept, "c") else "CLOSED" for name in "abc")]
+
+
+@pytest.mark.parametrize("less", ["clients.pop()", "clients.clear()", "clients = []", "clients = clients[:1]"])
+def test_containers_that_hold_less_close_nothing(play: Play, less: str) -> None:
+    """Nothing came for what went: that is Python's affair, as with a variable that is deleted."""
+    said = play(f"""
+    cell(make + "; clients = [client]; " + make + "; clients.append(client); del client; clients")
+    first = list(ns("clients"))
+    cell("{less}")
+    states(*first)
+    """)
+    assert said == ["READY READY"]
+
+
+def test_a_long_container_is_not_looked_into(play: Play) -> None:
+    """Data is; what is replaced elsewhere and kept in it stays all the same."""
+    said = play("""
+    cell(make + "; data = [client, *range(1_000)]; client")
+    first = ns("client")
+    cell(make)
+    cell("del data; data = [client]")
+    states(first)
+    """)
+    assert said == ["READY"]
+
+
+@pytest.mark.parametrize("shown", ["", "\\nprices"])
+def test_a_subscription_made_again(play: Play, shown: str) -> None:
+    """Displayed or not, the one before is closed: a callback that is defined anew is called once."""
+    said = play(f"""
+    cell(make)
+    for mint in "ab":
+        cell(f"prices = client.subscribe(Price('{{mint}}'), callback=print){shown}")
+    say(ns("client").state.name, *ns("client").subscriptions)
+    cell("other = prices")
+    cell("prices = client.subscribe(Price('c'), callback=print)")
+    say(*sorted(channel.mint for channel in ns("client").subscriptions))
+    cell("del prices")
+    say(len(ns("client").subscriptions))
+    """)
+    assert said == ["READY Price(mint='b')", "b c", "2"]
+
+
+def test_a_subscription_made_again_with_its_client(play: Play) -> None:
+    """A client that has no variable of its own ends with its last handle that has one, be it in a list."""
+    said = play("""
+    again = make.replace("client", "a") + ".subscribe(Price('a'))\\na"
+    cell(again)
+    first = ns("a").client
+    cell("b = [a.client.stream()]\\nb")
+    cell(again)
+    states(first, ns("a").client)
+    cell("b = [a.client.stream()]\\nb")
+    states(first, ns("a").client)
+    """)
+    assert said == ["READY READY", "CLOSED READY"]
+
+
 def test_it_is_told_in_the_log(play: Play) -> None:
     """Which variable's, and what."""
     said = play("""

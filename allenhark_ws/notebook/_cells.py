@@ -3,7 +3,8 @@
 In plain Python that happens by itself: a client that nobody holds is collected, and its connection ends.  IPython,
 though, keeps the value of every cell (``Out``, ``_``, ``_3``…) and the last traceback, frames and all; so a client that
 was displayed once, or whose loop was interrupted, would live on behind the new one's back.  Hence a look at the user's
-variables after every cell, registered with the first client, in IPython alone, in a terminal as in Jupyter.
+variables after every cell, and one level into lists, tuples, sets and dictionaries, registered with the first client,
+in IPython alone, in a terminal as in Jupyter.
 
 Neighbours: `client` asks for it; `_watch` ends tables by itself.  It must never close what a variable still holds.
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import define, field
 
@@ -21,18 +22,22 @@ from ..streams import Stream
 from ._watch import Watch
 
 if TYPE_CHECKING:
-    from ..client import Client
+    from ..client import Client, Subscription
 
 __all__ = ["CellMinder", "mind_cells"]
 
 _logger = logging.getLogger("allenhark_ws")
 
+_MOST: Final = 1_000
+"""Values in a container that is looked into after every cell; nobody has more clients, and some have a lot of data."""
 
-def mind_cells(client: type[Client]) -> None:
+
+def mind_cells(client: type[Client], subscription: type[Subscription]) -> None:
     """From now on close what cells replace, if this is IPython; once is enough.
 
     Args:
         client: the class of clients.
+        subscription: the class of their subscriptions.
     """
     from IPython import get_ipython  # noqa: PLC0415 - loaded already, or nobody would ask
 
@@ -41,43 +46,64 @@ def mind_cells(client: type[Client]) -> None:
         return
     registered = shell.events.callbacks["post_run_cell"]
     if not any(isinstance(getattr(callback, "__self__", None), CellMinder) for callback in registered):
-        shell.events.register("post_run_cell", CellMinder(shell, client).after_cell)
+        shell.events.register("post_run_cell", CellMinder(shell, client, subscription).after_cell)
 
 
 @define(eq=False)
 class CellMinder:
-    """Remembers, weakly, which of the user's variables hold something of ours.
+    """Remembers which of the user's variables hold something of ours, itself or in a container.
+
+    It holds that weakly, except subscriptions, as long as a variable does: they stay in force when they are dropped, so
+    that a cell run again would leave two where there was one.
 
     Args:
         shell: IPython's; its namespace holds the variables, and knows which of the names are its own.
         client: the class of clients.
+        subscription: the class of their subscriptions.
     """
 
     _shell: Any
     _client: type[Client]
-    _held: dict[str, weakref.ref[Any]] = field(factory=dict[str, weakref.ref[Any]], init=False)
+    _subscription: type[Subscription]
+    _held: dict[str, list[Callable[[], Any]]] = field(factory=dict[str, list[Callable[[], Any]]], init=False)
 
     def after_cell(self, _result: object = None) -> None:
-        """Close what the cell replaced, unless another variable still has it."""
+        """Close what the cell replaced by another of its kind, unless another variable still has it."""
         names = self._names()
-        before = self._held
-        self._held = {name: weakref.ref(value) for name, value in names.items() if self._kind(value) is not None}
-        for name, reference in before.items():
-            old = reference()
-            if old is not None and self._replaced(old, names.get(name)) and not _has(names, old):
-                self._close(name, old, names)
+        before, self._held = self._held, {}
+        for name, value in names.items():
+            ours = self._ours(value)
+            if ours:
+                self._held[name] = [self._reference(each) for each in ours]
+        for name, references in before.items():
+            old = [each for each in (reference() for reference in references) if each is not None]
+            for each in self._replaced(old, self._ours(names.get(name))):
+                if not _has(names, each):
+                    self._close(name, each, names)
 
     def _names(self) -> Mapping[str, Any]:
         """The user's variables, without those that IPython made for the values of cells."""
         hidden = self._shell.user_ns_hidden
         return {name: v for name, v in self._shell.user_ns.items() if v is not hidden.get(name, _names_nothing)}
 
-    def _kind(self, value: object) -> type | None:
-        """Which of the kinds that end when they are dropped; None for anything else."""
-        return next((kind for kind in (self._client, Stream, Watch) if isinstance(value, kind)), None)
+    def _ours(self, value: object) -> list[Any]:
+        """What a variable's value is or has of the kinds that end."""
+        inside = _inside(value)
+        found = [value, *list(inside)] if len(inside) <= _MOST else [value]
+        return [each for each in found if self._kind(each) is not None]
 
-    def _replaced(self, old: object, new: object) -> bool:
-        return new is not old and self._kind(new) is self._kind(old)
+    def _kind(self, value: object) -> type | None:
+        """Which of the kinds that end; None for anything else."""
+        kinds = (self._client, self._subscription, Stream, Watch)
+        return next((kind for kind in kinds if isinstance(value, kind)), None)
+
+    def _reference(self, value: Any) -> Callable[[], Any]:
+        return (lambda: value) if isinstance(value, self._subscription) else weakref.ref(value)
+
+    def _replaced(self, old: list[Any], new: list[Any]) -> list[Any]:
+        """What is there no more, while others of its kind have come."""
+        come = {self._kind(each) for each in new if not _is_among(each, old)}
+        return [each for each in old if self._kind(each) in come and not _is_among(each, new)]
 
     def _close(self, name: str, old: Any, names: Mapping[str, Any]) -> None:
         _logger.info("%s: closed, since the variable %s holds another now", old, name)
@@ -89,23 +115,34 @@ class CellMinder:
         else:
             old.close()
         # What only held the connection: `prices = Client().connect().stream(…)`, run again.
-        handles: list[Any] = [value for value in names.values() if isinstance(value, (Stream, Watch))]
-        if not _has(names, old.client) and not any(handle.client is old.client for handle in handles):
+        if not any(each is old.client or self._is_handle_of(each, old.client) for each in _values(names)):
             old.client.close()
+
+    def _is_handle_of(self, value: Any, client: Client) -> bool:
+        return self._kind(value) not in (None, self._client) and value.client is client
 
 
 _names_nothing = object()
 """No variable's value."""
 
 
-def _has(names: Mapping[str, Any], wanted: object) -> bool:
-    """Whether a variable holds it, or a list, tuple, set or dictionary of a variable's."""
-    return any(value is wanted or _contains(value, wanted) for value in names.values())
+def _values(names: Mapping[str, Any]) -> Iterator[Any]:
+    """The values of variables, and what their lists, tuples, sets and dictionaries hold."""
+    for value in names.values():
+        yield value
+        yield from list(_inside(value))  # as it is now: another thread may change it
 
 
-def _contains(value: object, wanted: object) -> bool:
+def _inside(value: object) -> Collection[Any]:
+    """What a list, tuple, set or dictionary holds; nothing for anything else."""
     if isinstance(value, dict):
-        return any(each is wanted for each in cast("dict[object, Any]", value).values())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return any(each is wanted for each in cast("Iterable[Any]", value))
-    return False
+        return cast("dict[object, Any]", value).values()
+    return cast("Collection[Any]", value) if isinstance(value, (list, tuple, set, frozenset)) else ()
+
+
+def _has(names: Mapping[str, Any], wanted: object) -> bool:
+    return _is_among(wanted, _values(names))
+
+
+def _is_among(wanted: object, values: Iterable[Any]) -> bool:
+    return any(each is wanted for each in values)
