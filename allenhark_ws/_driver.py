@@ -63,6 +63,8 @@ class Driver:
         network: the connection.
         outlet: where events leave.
         intake: what becomes of messages.
+        reads_on: a turn goes on reading what is pending until it took in so many messages, if nobody wants anything
+            meanwhile.  For a transport that reads a file, where a turn costs more than a message.
     """
 
     _settings: Settings
@@ -82,6 +84,7 @@ class Driver:
     network: Network = field(init=False)
     outlet: Outlet = field(init=False)
     intake: Intake = field(init=False)
+    reads_on: int = field(default=0, init=False)
     _looked_at: float = field(default=0.0, init=False)
     _told: State = field(default=State.IDLE, init=False)
 
@@ -159,8 +162,14 @@ class Driver:
             return
         if ready & selectors.EVENT_WRITE:
             transport.write()
+        until = self._counters.messages_received + self.reads_on
         if not self.outlet.held and (ready & selectors.EVENT_READ or transport.pending):
             self._receive(transport)
+        while self._counters.messages_received < until and transport.pending and self._is_idle_but_for(transport):
+            self._receive(transport)
+
+    def _is_idle_but_for(self, transport: Transport) -> bool:
+        return self.network.transport is transport and not (self.mailbox or self.outlet.held)
 
     def _receive(self, transport: Transport) -> None:
         batch = transport.receive()

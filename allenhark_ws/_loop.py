@@ -174,6 +174,10 @@ class Loop:
     def _begin(self) -> None:
         self.session.start(self._clock.now())
 
+    def read_on(self, messages: int) -> None:
+        """Take in so many messages in a turn, if they are there, before looking at anything else; before the start."""
+        self._driver.reads_on = messages
+
     def post(self, function: Callable[..., object], *arguments: object) -> None:
         """Run the function on the I/O thread, soon; the session's outputs are obeyed afterwards."""
         self._note(function, *arguments)

@@ -21,9 +21,9 @@ from ._ports import Clock, Instant
 from .errors import ConnectionLost, RecordingError
 from .recording import Group, Reader
 
-__all__ = ["PlayedClock", "Player"]
+__all__ = ["MOST", "PlayedClock", "Player"]
 
-_MOST: Final = 1_024
+MOST: Final = 1_024
 """Frames of one turn of the loop, as of a live connection."""
 
 
@@ -115,9 +115,9 @@ class Player:
             return _Batch(end=self._end())
         at, raws = group
         self._clock.wall = at
-        if len(raws) > _MOST:
-            self._group = Group(at, raws[_MOST:])
-            return _Batch(raws[:_MOST], 1)
+        if len(raws) > MOST:
+            self._group = Group(at, raws[MOST:])
+            return _Batch(raws[:MOST], 1)
         self._group = following = self._next_group()
         if self._speed:
             distance = 0.0 if following is None else (following.at - at).total_seconds()

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ._link import Instant, Link, Ping
-from ._player import PlayedClock, Player
+from ._player import MOST, PlayedClock, Player
 from ._ports import Clock
 from ._queue import EventQueue
 from ._router import Callback
@@ -177,6 +177,7 @@ class _Replay(Client):
         self._loses_nothing = not speed
         self._player = player
         self._wire(settings, lambda _settings, _redact: player, played, random.random, _Session)
+        self._loop.read_on(MOST)
 
     def _where(self) -> str:
         """What is played."""

@@ -258,6 +258,36 @@ def test_the_clock_shows_the_time_of_the_recording(path: Path) -> None:
 # --- Consumers at speed 0
 
 
+def test_reads_share_turns_of_the_loop(path: Path) -> None:
+    """As many frames as a read of a live connection brings; each has the time of its own."""
+    prices(path, 4_000)
+    with Playing(path, 0.0, inline_callbacks=True) as playing:
+        events: list[PriceUpdate] = []
+        playing.client.on(PriceUpdate, events.append)
+        playing.client.start()
+        playing.to_the_end()
+        assert len(playing.clock.waits) < 10
+    assert [(event.raw, event.received_at) for event in events] == [(raw, at) for at, raw in recording.read(path)]
+
+
+def test_what_is_asked_for_comes_before_the_next_frame(path: Path) -> None:
+    """As it did live, when every frame came alone."""
+    prices(path, 100)
+    with Playing(path, 0.0, inline_callbacks=True) as playing:
+        events: list[Event] = []
+
+        def note(event: Event) -> None:
+            events.append(event)
+            if len(events) == 3:
+                playing.client.close()
+
+        playing.client.on(DataEvent, note)
+        playing.client.on(LifecycleEvent, events.append)
+        playing.client.start()
+        playing.to_the_end()
+    assert [type(event) for event in events] == [Connected, PriceUpdate, PriceUpdate, Closed]
+
+
 @pytest.mark.parametrize(
     ("overflow", "together"),
     [("drop_oldest", 1), ("drop_newest", 8), ("latest", 3000), ("block", 8), ("error", 8)],
