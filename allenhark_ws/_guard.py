@@ -100,7 +100,7 @@ class Opening:
             facts: what is known of it, as text, numbers, tuples of them, or bytes; never a secret.
         """
         if _logger.isEnabledFor(logging.DEBUG):
-            words = ", ".join(f"{name} {value}" for name, value in facts.items() if not isinstance(value, bytes))
+            words = ", ".join(f"{name} {_spelt(fact)}" for name, fact in facts.items() if not isinstance(fact, bytes))
             opening = {"step": step, "outcome": outcome, "facts": facts}
             _logger.debug("opening: %s %s: %s", step, outcome, words, extra={"opening": opening})
 
@@ -144,6 +144,11 @@ class Opening:
         """`disown` every socket made so far."""
         for sock in list(self.sockets):
             disown(sock)
+
+
+def _spelt(fact: object) -> str:
+    """A fact as a log shows it."""
+    return " ".join(map(str, fact)) if isinstance(fact, tuple) else str(fact) or "none"
 
 
 def look_up(opening: Opening, host: str, port: int) -> list[Address]:

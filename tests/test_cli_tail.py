@@ -123,6 +123,8 @@ def test_silence_when_asked_for(market: Simulator, options: tuple[str, ...]) -> 
 def test_verbose_logs_the_connecting_without_the_key(market: Simulator) -> None:
     """-v shows each step of the client's, on stderr, with times in UTC as all others."""
     done = run("tail", "--price", "m", "--limit", "1", "-v", env=access(market))
+    assert "opening: proxy done: proxy none\n" in done.stderr
+    assert "opening: dns done: host 127.0.0.1, addresses 127.0.0.1\n" in done.stderr
     assert "opening: tcp done" in done.stderr
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z DEBUG allenhark_ws: ", done.stderr)
     assert "CONNECTING -> READY" in done.stderr
