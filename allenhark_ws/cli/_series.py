@@ -1,6 +1,6 @@
 """The files of a recording that was cut into several, from the first one's name.
 
-Neighbours: `_replay` and `_convert` read what this finds.
+Neighbours: `_replay` and `_convert` read what this finds.  It must never read a recording itself.
 """
 
 from __future__ import annotations
