@@ -76,8 +76,8 @@ class Collected:
     prices: int = 0
     transactions: int = 0
     bots: int = 0
-    queues: dict[EventQueue, list[Event]] = field(factory=dict[EventQueue, list[Event]])
-    called: list[Event] = field(factory=list[Event])
+    queues: dict[EventQueue, list[Event]] = field(factory=lambda: {})
+    called: list[Event] = field(factory=lambda: [])
     odd: bytes | None = None
 
 

@@ -86,8 +86,8 @@ class Parsed:
         end: why nothing more will come, or None.
     """
 
-    messages: list[bytes] = field(factory=list[bytes])
-    pongs: list[bytes] = field(factory=list[bytes])
+    messages: list[bytes] = field(factory=lambda: [])
+    pongs: list[bytes] = field(factory=lambda: [])
     frames: int = 0
     end: CloseReceived | Violation | None = None
 

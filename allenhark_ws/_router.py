@@ -70,7 +70,7 @@ class Delivery:
     done: int
     reports: list[EventsDropped]
     failure: SlowConsumer | None
-    left: list[bytes] = Factory(list[bytes])
+    left: list[bytes] = Factory(lambda: [])
 
 
 @frozen
@@ -85,9 +85,9 @@ class _Batches:
     """What goes to whom: the events of each queue, those for callbacks, how many were sorted, the room that is left."""
 
     done: int = 0
-    queues: dict[EventQueue, list[Event]] = field(factory=dict[EventQueue, list[Event]])
-    called: list[Event] = field(factory=list[Event])
-    rooms: dict[EventQueue, int] = field(factory=dict[EventQueue, int])
+    queues: dict[EventQueue, list[Event]] = field(factory=lambda: {})
+    called: list[Event] = field(factory=lambda: [])
+    rooms: dict[EventQueue, int] = field(factory=lambda: {})
 
     def of_queue(self, queue: EventQueue) -> list[Event]:
         """The batch of one queue."""

@@ -58,7 +58,7 @@ class Batch:
         end: why the connection is over, or None; told once.
     """
 
-    messages: list[bytes] = Factory(list[bytes])
+    messages: list[bytes] = Factory(lambda: [])
     frames: int = 0
     end: ConnectionLost | None = None
 

@@ -2,7 +2,7 @@
 
 A *kind* is an event class or a channel: `Client.on`, `Client.stream` and `Client.subscribe` find the class of the
 events it brings by one type variable, ``type[E] | Bringing[E]``.  Neighbours: `channels` says in `_event` what each
-brings, `client` uses these in its signatures.
+brings, `client` uses these in its signatures.  It must never hold what runs.
 """
 
 from __future__ import annotations

@@ -167,10 +167,11 @@ def encode(*messages: dict[str, Any]) -> list[bytes]:
 IDS = st.sampled_from("ab")
 MESSAGES = st.one_of(
     st.builds(price, IDS),
-    st.builds(trade, IDS, st.sampled_from(["trade_executed", "stopped"])),
+    st.builds(trade, IDS, st.sampled_from(["trade_executed", "stopped", "withdrawn"])),
     st.builds(transaction, st.integers(0, 9)),
     st.builds(lambda slot, wallet: transaction(slot, wallet=wallet), st.integers(0, 9), IDS),
     st.sampled_from([{"type": "pong"}, {"type": "welcome"}, {"type": "price_update"}, {"no": "type"}]),
+    st.builds(lambda mint: {**price(mint), "timestamp": "noon"}, IDS),
 )
 CHANNELS = st.one_of(st.builds(Price, IDS), st.builds(Bot, IDS), st.builds(Transactions, IDS))
 KINDS = st.one_of(
