@@ -16,7 +16,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from attrs import define, field, frozen
 
@@ -148,7 +148,7 @@ class Opening:
 
 def _spelt(fact: object) -> str:
     """A fact as a log shows it."""
-    return " ".join(map(str, fact)) if isinstance(fact, tuple) else str(fact) or "none"
+    return " ".join(map(str, cast("tuple[object, ...]", fact))) if isinstance(fact, tuple) else str(fact) or "none"
 
 
 def look_up(opening: Opening, host: str, port: int) -> list[Address]:

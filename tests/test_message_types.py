@@ -86,8 +86,8 @@ def test_it_is_delivered_counted_recorded_and_shown(tmp_path: Path) -> None:
     assert called == [event]
     recording.convert(tmp_path / "day.jsonl", tmp_path / "day.csv")
     (line,) = csv.DictReader((tmp_path / "day.csv").read_text(encoding="utf-8").splitlines())
-    assert (line["type"], line["slot"], json.loads(line["data"])) == (
-        "pool_opened",
+    assert (line["event_type"], line["slot"], json.loads(line["data"])) == (
+        "PoolOpened",
         "7",
         {"pool": "p", "liquidity": 1.5},
     )
@@ -97,4 +97,4 @@ def test_a_field_without_a_column_that_json_has_no_word_for() -> None:
     """It is there as text, with every digit."""
     values = dict(zip(COLUMNS, row(PoolOpened("p", 7, Decimal("1.10"), OPENED_AT)), strict=True))
     assert values["data"] == '{"pool": "p", "liquidity": "1.10"}'
-    assert (values["type"], values["slot"], values["timestamp"]) == ("pool_opened", 7, OPENED_AT)
+    assert (values["event_type"], values["slot"], values["timestamp"]) == ("PoolOpened", 7, OPENED_AT)
