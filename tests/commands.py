@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from .processes import without_torn_imports
 from .scripted import PATIENCE
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Running:
         A signal that comes when Python has put its handlers away ends the process by itself: 128 and its number.
         """
         out, err = self.process.communicate(timeout=PATIENCE + LONG)
-        self.talk += err.decode()
+        self.talk = without_torn_imports(self.talk + err.decode())
         assert "Traceback" not in self.talk, self.talk
         code = self.process.returncode
         return 128 - code if code < 0 else code, (out or b"").decode(), self.talk

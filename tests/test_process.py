@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -20,7 +22,7 @@ pytest.importorskip("websockets", reason="needs the extra testing")
 from allenhark_ws import Closed, Event, Price, PriceUpdate, State, _process
 from allenhark_ws.testing import Simulator
 
-from .processes import Script, posix
+from .processes import Script, posix, without_torn_imports
 from .scripted import PATIENCE, client_of, price
 
 
@@ -88,6 +90,47 @@ def test_ctrl_c_interrupts_every_wait(sim: Simulator, wait: str) -> None:
         assert code == -signal.SIGINT
         assert err.splitlines()[-1].startswith("KeyboardInterrupt")
         assert err.count("Traceback") == 1
+
+
+TORN = """
+import _io, importlib._bootstrap_external as external, sys
+
+class Torn:
+    def __getattr__(self, name):
+        return getattr(_io, name)
+
+    def open_code(self, path):
+        file = _io.open_code(path)
+        raise KeyboardInterrupt
+
+external._io = Torn()
+try:
+    import colorsys
+except KeyboardInterrupt:
+    pass
+external._io = _io
+"""
+"""An import that is interrupted just when its file is open, as a signal does it once in many thousand times."""
+
+
+def test_what_a_torn_import_says_is_not_judged() -> None:
+    """The interpreter's complaint is found as it writes it, and cut, and nothing else is."""
+    command = [sys.executable, "-W", "error", "-c", TORN + "print('kept', file=sys.stderr)"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stderr.count("Traceback") == 1
+    assert "colorsys" in done.stderr
+    assert without_torn_imports(f"before\n{done.stderr}after\n") == "before\nkept\nafter\n"
+
+
+@pytest.mark.parametrize("mode", ["r", "rb", "w"])
+def test_what_a_program_leaves_open_is_judged(tmp_path: Path, mode: str) -> None:
+    """A file of its own, and a module's that it opened itself as text."""
+    path = tmp_path / ("day.jsonl" if mode == "rb" else "module.py")
+    path.touch()
+    command = [sys.executable, "-W", "error", "-c", f"open({str(path)!r}, {mode!r})"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert path.name in done.stderr
+    assert without_torn_imports(done.stderr) == done.stderr
 
 
 @posix
