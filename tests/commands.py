@@ -9,8 +9,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from .patience import LONG
 from .processes import without_torn_imports
-from .scripted import PATIENCE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from allenhark_ws.testing import FaultProxy, Simulator
 
 COMMAND: Final = (sys.executable, "-W", "error", "-m", "allenhark_ws")
-LONG: Final = 60.0
-"""Seconds for a whole run, start of the interpreter included; never reached by one that works."""
 
 _OURS: Final = frozenset(
     {
@@ -104,7 +102,7 @@ class Running:
 
         A signal that comes when Python has put its handlers away ends the process by itself: 128 and its number.
         """
-        out, err = self.process.communicate(timeout=PATIENCE + LONG)
+        out, err = self.process.communicate(timeout=LONG)
         self.talk = without_torn_imports(self.talk + err.decode())
         assert "Traceback" not in self.talk, self.talk
         code = self.process.returncode

@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 from allenhark_ws.config import Settings
 
 from . import fakes
+from .patience import PATIENCE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-PATIENCE = 10.0
-"""Seconds after which a peer gives up, so that a failing test ends by itself."""
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

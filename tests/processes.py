@@ -17,7 +17,7 @@ import pytest
 
 import allenhark_ws
 
-from .scripted import PATIENCE
+from .patience import PATIENCE
 
 if TYPE_CHECKING:
     from typing_extensions import Self

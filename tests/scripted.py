@@ -19,14 +19,12 @@ from allenhark_ws.config import Settings
 from allenhark_ws.errors import ConnectionLost
 
 from .fakes import FakeClock, settings
+from .patience import PATIENCE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from allenhark_ws.testing import Simulator
-
-PATIENCE = 20.0
-"""Seconds after which a wait fails: far above what anything here takes."""
 
 QUICK = Backoff(initial=0.001, maximum=0.002)
 """Retries without waiting worth the name."""

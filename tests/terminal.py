@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from .commands import COMMAND, LONG
+from .commands import COMMAND
+from .patience import LONG
 
 if TYPE_CHECKING:
     from typing_extensions import Self

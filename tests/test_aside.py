@@ -10,7 +10,8 @@ import pytest
 
 from allenhark_ws._aside import Interrupted, call_aside
 
-from .peers import PATIENCE, Clock, Waiting
+from .patience import PATIENCE
+from .peers import Clock, Waiting
 
 
 def test_result_comes_back() -> None:

@@ -22,7 +22,8 @@ from websocket import ABNF
 from allenhark_ws._frames import BinaryMessage
 from allenhark_ws._transport import Batch, Transport
 
-from .peers import PATIENCE, Waiting, settings
+from .patience import PATIENCE
+from .peers import Waiting, settings
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("kosoku") is None, reason="needs kosoku, which has the Autobahn cases"

@@ -16,6 +16,7 @@ for needed in ("click", "rich", "websockets", "trustme"):
 import allenhark_ws
 from allenhark_ws.cli import main
 
+from .patience import LONG
 from .processes import without_torn_imports
 
 COMMAND = (sys.executable, "-W", "error", "-m", "allenhark_ws")
@@ -23,7 +24,7 @@ COMMAND = (sys.executable, "-W", "error", "-m", "allenhark_ws")
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
@@ -77,7 +78,7 @@ def test_a_closed_pipe_is_no_failure() -> None:
         process.stdout.readline()
         process.stdout.close()
         talk = process.stderr.read()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=LONG) == 0
     assert "Traceback" not in talk
 
 
@@ -88,7 +89,7 @@ def test_ctrl_c_ends_with_the_summary_and_130() -> None:
         while "PriceUpdate" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        printed, talk = process.communicate(timeout=30)
+        printed, talk = process.communicate(timeout=LONG)
     assert process.returncode == 130
     assert " events in " in printed
     assert "Traceback" not in without_torn_imports(talk)
@@ -125,7 +126,7 @@ def test_the_version_needs_no_extra(missing: str) -> None:
 def test_a_missing_extra_is_one_clear_line(missing: str) -> None:
     """Without a package of the extra the command says what to install, in one line, with code 1."""
     script = f"import sys; sys.modules[{missing!r}] = None; from allenhark_ws.cli import main; sys.exit(main(['demo']))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LONG, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1

@@ -26,10 +26,11 @@ from allenhark_ws.cli._advice import advice
 from allenhark_ws.cli._certificate import Certificate, look_at
 from allenhark_ws.cli._doctor import _clock
 from allenhark_ws.cli._steps import STEPS, Steps
-from allenhark_ws.testing import FaultProxy, Simulator
+from allenhark_ws.testing import FaultProxy
 
 from .commands import environment
 from .peers import Script, closed_port, peer, read_head, reset, upgrade
+from .simulators import Simulator
 
 KEY = "sk-live-0123456789"
 

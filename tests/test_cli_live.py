@@ -15,10 +15,10 @@ from rich.console import Console
 from allenhark_ws import AuthenticationError, ConnectionFailed, Price, PriceUpdate
 from allenhark_ws.cli import _live
 from allenhark_ws.cli._live import Live, Notices
-from allenhark_ws.testing import Simulator
 
 from .peers import Clock
 from .scripted import client_of, price
+from .simulators import Simulator
 
 
 @pytest.fixture

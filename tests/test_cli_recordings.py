@@ -29,11 +29,12 @@ from allenhark_ws import Bot, Client, Price, Transactions, recording
 from allenhark_ws.cli import _convert, _replay, main
 from allenhark_ws.cli._record import run_record
 from allenhark_ws.recording._format import HEADER, encode
-from allenhark_ws.testing import Simulator
 
-from .commands import COMMAND, LONG, Running, access, environment, run
+from .commands import COMMAND, Running, access, environment, run
+from .patience import LONG
 from .peers import closed_port
 from .scripted import price
+from .simulators import Simulator
 from .terminal import Terminal, needs_tmux
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)

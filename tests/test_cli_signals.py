@@ -19,9 +19,11 @@ for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
 from allenhark_ws import Client
 from allenhark_ws.cli import main
 from allenhark_ws.cli._signals import listening, raising
-from allenhark_ws.testing import FaultProxy, Simulator
+from allenhark_ws.testing import FaultProxy
 
-from .commands import LONG, Running, access, environment
+from .commands import Running, access, environment
+from .patience import LONG
+from .simulators import Simulator
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 

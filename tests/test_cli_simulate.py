@@ -24,7 +24,7 @@ def test_its_url_is_all_of_stdout() -> None:
         url = simulator.line().strip()
         simulator.await_talk("the key is 'test-key'")
         with Client("test-key", url=url) as client, client.stream(Price("any")) as stream:
-            assert stream.get(timeout=20).mint == "any"
+            assert stream.get(timeout=60).mint == "any"
             simulator.await_talk("1 client connected\n")
         simulator.await_talk("0 clients connected\n")
         simulator.interrupt()
@@ -53,7 +53,7 @@ def test_the_port_and_the_seed_are_as_asked_for() -> None:
             url = simulator.line().strip()
             port = url.rpartition(":")[2].partition("/")[0]
             with Client("test-key", url=url) as client, client.stream(Price("m")) as stream:
-                first.append(stream.get(timeout=20).price)
+                first.append(stream.get(timeout=60).price)
             taken = run("simulate", "--port", port, env=environment())
             assert taken.returncode == 1
             assert f"port {port} cannot be had" in taken.stderr

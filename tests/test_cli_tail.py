@@ -18,11 +18,13 @@ for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
     pytest.importorskip(needed, reason="needs the extra cli")
 
 from allenhark_ws import Bot, Price, Transactions
-from allenhark_ws.testing import FaultProxy, Simulator
+from allenhark_ws.testing import FaultProxy
 
-from .commands import COMMAND, LONG, Running, access, environment, run
+from .commands import COMMAND, Running, access, environment, run
+from .patience import LONG
 from .peers import closed_port
 from .scripted import price
+from .simulators import Simulator
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and signals as POSIX has them")
 

@@ -12,10 +12,11 @@ for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
     pytest.importorskip(needed, reason="needs the extra cli")
 
 from allenhark_ws import Price
-from allenhark_ws.testing import Simulator
 
-from .commands import LONG, access, environment
+from .commands import access, environment
+from .patience import LONG
 from .scripted import price
+from .simulators import Simulator
 from .terminal import Terminal, needs_tmux
 
 pytestmark = needs_tmux

@@ -19,9 +19,10 @@ from allenhark_ws.cli import main
 from allenhark_ws.cli._commands import commands
 from allenhark_ws.cli._options import ENDPOINT, Server
 from allenhark_ws.config import DEFAULT_URL
-from allenhark_ws.testing import Simulator
 
 from .commands import environment, run
+from .patience import LONG
+from .simulators import Simulator
 
 CONNECTING = ("tail", "doctor")
 NAMES = ("completion", "convert", "demo", "doctor", "record", "replay", "simulate", "tail")
@@ -240,7 +241,7 @@ def test_a_pipe_closed_before_is_no_failure(arguments: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-W", "error", "-m", "allenhark_ws", *arguments]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False, timeout=60)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False, timeout=LONG)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -252,7 +253,7 @@ def test_a_full_disk_is_1_in_one_line(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-W", "error", "-m", "allenhark_ws", *arguments]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False, timeout=60
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False, timeout=LONG
         )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "allenhark-ws: No space left on device"

@@ -34,8 +34,8 @@ from allenhark_ws._transport import Transport
 from allenhark_ws._upgrade import parse_retry_after
 from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
 
+from .patience import PATIENCE
 from .peers import (
-    PATIENCE,
     TEXT,
     Clock,
     Waiting,

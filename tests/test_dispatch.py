@@ -23,8 +23,7 @@ from allenhark_ws.channels import Channel, Price
 from allenhark_ws.errors import SlowConsumer
 from allenhark_ws.events import CallbackError, Closed, DataEvent, Event, Pong, PriceUpdate, ServerEvent, SlowCallback
 
-PATIENCE = 10.0
-"""Seconds after which a wait in a test gives up, so that a failing test ends by itself."""
+from .patience import PATIENCE
 
 WHEN = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 

@@ -21,10 +21,10 @@ import pytest
 pytest.importorskip("websockets", reason="needs the extra testing")
 
 from allenhark_ws import recording
-from allenhark_ws.testing import Simulator
 
+from .patience import LONG
 from .processes import Script, posix
-from .scripted import PATIENCE
+from .simulators import Simulator
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -59,7 +59,7 @@ def run(market: Simulator, name: str, *arguments: str) -> str:
         env=environment(market),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -219,7 +219,7 @@ def connected_again(simulator: Simulator) -> bool:
 
 def await_price(simulator: Simulator, path: Path, price: float) -> None:
     """Wait until it is in the file."""
-    simulator.wait_for(lambda: rf"\"price\":{price}" in path.read_text(encoding="utf-8"), timeout=PATIENCE)
+    simulator.wait_for(lambda: rf"\"price\":{price}" in path.read_text(encoding="utf-8"))
 
 
 @posix
@@ -227,7 +227,7 @@ def test_recording_daemon_rotates(market: Simulator, tmp_path: Path) -> None:
     """Every file is whole, and together they hold everything in order."""
     path = tmp_path / "market.jsonl.gz"
     with Running(market, "recording_daemon.py", str(path), "--price", "M", "--rotate", "0.1") as example:
-        market.wait_for(lambda: len(recording.series(path)) >= 3, timeout=PATIENCE)
+        market.wait_for(lambda: len(recording.series(path)) >= 3)
         code, _, told = example.stop(signal.SIGTERM)
     assert code == 0
     times = [entry.at for file in recording.series(path) for entry in recording.read(file)]
@@ -240,7 +240,7 @@ def test_recording_daemon_on_a_full_disk(market: Simulator, tmp_path: Path) -> N
     """It ends by itself, with an exit code that a supervisor understands and a line that says why."""
     limited = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh"]
     arguments = [*limited, *command("recording_daemon.py", str(tmp_path / "market.jsonl"), "--price", "M")]
-    done = subprocess.run(arguments, env=environment(market), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(arguments, env=environment(market), capture_output=True, text=True, timeout=LONG, check=False)
     assert done.returncode == 1
     assert "File too large" in done.stderr.splitlines()[-1]
 
@@ -303,7 +303,7 @@ def test_a_wrong_key_is_the_last_line(market: Simulator, name: str) -> None:
         env=environment(market) | {"ALLENHARK_API_KEY": "pa55word"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG,
         check=False,
     )
     assert done.returncode == 1

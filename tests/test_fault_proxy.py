@@ -14,9 +14,11 @@ import pytest
 pytest.importorskip("websockets", reason="allenhark_ws.testing needs the extra testing")
 
 from allenhark_ws.errors import ConfigurationError
-from allenhark_ws.testing import FaultProxy, Simulator
+from allenhark_ws.testing import FaultProxy
 
-from .peers import PATIENCE, closed_port, read_exactly, reset
+from .patience import PATIENCE
+from .peers import closed_port, read_exactly, reset
+from .simulators import Simulator
 
 DESCRIPTORS = Path("/proc/self/fd")
 NEVER = 0.1

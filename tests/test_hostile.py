@@ -35,6 +35,7 @@ from attrs import define, field
 
 import allenhark_ws
 
+from .patience import PATIENCE
 from .peers import (
     BINARY,
     CLOSE,
@@ -70,9 +71,6 @@ DEADLINE: Final = 0.3
 
 NEVER: Final = 1000.0
 """Seconds for those that must not."""
-
-PATIENCE: Final = 20.0
-"""Seconds after which a verb is taken to hang."""
 
 PONGED: Final = frame(TEXT, b'{"type":"pong"}')
 QUICK: Final = {"initial": 0.001, "maximum": 0.002}

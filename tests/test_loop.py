@@ -47,8 +47,8 @@ from allenhark_ws._transport import Batch
 from allenhark_ws.config import Secret
 
 from .fakes import LogKeeper, settings
+from .patience import PATIENCE
 from .scripted import (
-    PATIENCE,
     Scripted,
     ScriptedServer,
     await_end,

@@ -39,7 +39,8 @@ from allenhark_ws import metrics as module
 from allenhark_ws.metrics import ClientMetrics
 from allenhark_ws.testing import VirtualSimulator
 
-from .scripted import PATIENCE, price
+from .patience import PATIENCE
+from .scripted import price
 
 START = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 ONE = {"client": "main"}

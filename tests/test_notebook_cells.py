@@ -13,10 +13,9 @@ import pytest
 pytest.importorskip("websockets", reason="needs the extra testing")
 pytest.importorskip("IPython", reason="needs the extra notebook")
 
-from allenhark_ws.testing import Simulator
-
 from .cells import cells
-from .scripted import PATIENCE
+from .patience import PATIENCE
+from .simulators import Simulator
 
 Play = Callable[[str], list[str]]
 

@@ -13,10 +13,10 @@ pytest.importorskip("websockets", reason="needs the extra testing")
 pytest.importorskip("IPython", reason="needs the extra notebook")
 
 from allenhark_ws import Price
-from allenhark_ws.testing import Simulator
 
 from .cells import cells
 from .scripted import price
+from .simulators import Simulator
 
 Play = Callable[[str], list[str]]
 

@@ -22,7 +22,8 @@ from allenhark_ws._proxy import Proxy, authority, choose_proxy
 from allenhark_ws._transport import Transport
 from allenhark_ws.errors import ConnectionFailed
 
-from .peers import PATIENCE, Waiting, closed_port, peer, read_exactly, read_head, settings, upgrade
+from .patience import PATIENCE
+from .peers import Waiting, closed_port, peer, read_exactly, read_head, settings, upgrade
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

@@ -30,8 +30,9 @@ from allenhark_ws._frames import BinaryMessage
 from allenhark_ws.recording import Recorder
 
 from .fakes import START
+from .patience import PATIENCE
 from .processes import Script, posix
-from .scripted import PATIENCE, Scripted, outcome, price
+from .scripted import Scripted, outcome, price
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -548,7 +549,7 @@ def test_without_a_recorder_nothing_is_loaded() -> None:
 # --- Crashes, full disks and forks of real processes
 
 RECORDER = """
-from allenhark_ws.testing import Simulator
+from .simulators import Simulator
 def record(path, **options):
     sim = Simulator().start()
     client = Client(sim.api_key, url=sim.url).connect()
@@ -579,7 +580,7 @@ number = 0
 while True:
     number += 1
     publish(sim, float(number))
-    stream.get(timeout=20)
+    stream.get(timeout=60)
     if number % 100 == 0:
         say(recorder.frames)
 """
@@ -615,14 +616,14 @@ sim, client, stream, recorder = record({str(path)!r})
 drops = client.stream(EventsDropped)
 for number in range(100):
     publish(sim, float(number))
-    stream.get(timeout=20)
-say(type(drops.get(timeout=20)).__name__)
+    stream.get(timeout=60)
+say(type(drops.get(timeout=60)).__name__)
 try:
     recorder.stop()
 except OSError as error:
     say(error.errno, recorder.lost + recorder.frames >= 100)
 publish(sim, -1.0)
-say(stream.get(timeout=20).price)
+say(stream.get(timeout=60).price)
 client.close()
 sim.stop()
 """
@@ -645,7 +646,7 @@ def test_a_forked_child_writes_nothing(tmp_path: Path, suffix: str) -> None:
     text = f"""{RECORDER}
 sim, client, stream, recorder = record({str(path)!r})
 publish(sim, 1.0)
-stream.get(timeout=20)
+stream.get(timeout=60)
 child = os.fork()
 if child == 0:
     recorder.stop()
@@ -659,7 +660,7 @@ if child == 0:
         sys.exit(7)
 say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 publish(sim, 2.0)
-stream.get(timeout=20)
+stream.get(timeout=60)
 client.close()
 say(recorder.lost)
 sim.stop()
@@ -710,7 +711,7 @@ def test_a_program_that_just_ends(tmp_path: Path, suffix: str) -> None:
     text = f"""{RECORDER}
 sim, client, stream, recorder = record({str(path)!r})
 publish(sim, 1.0)
-stream.get(timeout=20)
+stream.get(timeout=60)
 """
     with Script("", text) as script:
         assert script.end() == (0, "", "")

@@ -49,8 +49,9 @@ from allenhark_ws.recording import Group, Reader
 from allenhark_ws.recording._format import HEADER, encode
 
 from .fakes import settings
+from .patience import PATIENCE
 from .processes import Script, posix
-from .scripted import PATIENCE, JumpingClock, Scripted, await_end, price, run_aside, threads_of
+from .scripted import JumpingClock, Scripted, await_end, price, run_aside, threads_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -721,7 +722,7 @@ def test_a_forked_child_leaves_the_replay_alone(path: Path) -> None:
 client = replay({str(path)!r}, speed=0)
 stream = client.stream(maxsize=10)
 client.start()
-first = stream.get(timeout=20)
+first = stream.get(timeout=60)
 child = os.fork()
 if child == 0:
     client.close()

@@ -42,9 +42,10 @@ from allenhark_ws import (
     Transactions,
     UnknownMessage,
 )
-from allenhark_ws.testing import Simulator
 
-from .scripted import PATIENCE, await_end, client_of, outcome, price, run_aside
+from .patience import PATIENCE
+from .scripted import await_end, client_of, outcome, price, run_aside
+from .simulators import Simulator
 
 CHANNELS = (Price("m"), Bot("b"), Transactions("w"))
 

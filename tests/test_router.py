@@ -481,7 +481,7 @@ class Probe:
     def __hash__(self) -> int:
         other = threading.Thread(target=self._try, daemon=True)
         other.start()
-        other.join(10.0)
+        other.join(60.0)
         self.router.remove_callback("gone")
         self.router.release("gone")
         return 1
@@ -527,7 +527,7 @@ def test_edits_while_events_are_delivered(bench: Bench) -> None:
     begin = threading.Barrier(3)
 
     def edit(name: str) -> None:
-        begin.wait(10.0)
+        begin.wait(60.0)
         for _ in range(200):
             bench.queue(Price("a"), maxsize=3, name=name)
             bench.router.hold(name, [Price("a")])
@@ -537,12 +537,12 @@ def test_edits_while_events_are_delivered(bench: Bench) -> None:
     threads = [threading.Thread(target=edit, args=(name,), daemon=True) for name in ("x", "y")]
     for thread in threads:
         thread.start()
-    begin.wait(10.0)
+    begin.wait(60.0)
     sent = [price("a", float(number)) for number in range(3_000)]
     for start in range(0, 3_000, 10):
         assert bench.router.deliver(sent[start : start + 10]).done == 10
     for thread in threads:
-        thread.join(10.0)
+        thread.join(60.0)
     assert drain_all(steady) == sent
     assert bench.router.wanted == frozenset()
     assert bench.router.latest(Price("a")) is None

@@ -323,7 +323,7 @@ def test_readers_and_writers_on_several_threads() -> None:
     wrong: list[tuple[str, ...]] = []
 
     def edit(token: int) -> None:
-        begin.wait(10.0)
+        begin.wait(60.0)
         for _ in range(300):
             routes.add(token, [Price("m"), Price(f"m{token}")], "second")
             routes.remove(token)
@@ -331,13 +331,13 @@ def test_readers_and_writers_on_several_threads() -> None:
     threads = [threading.Thread(target=edit, args=(token,), daemon=True) for token in (1, 2)]
     for thread in threads:
         thread.start()
-    begin.wait(10.0)
+    begin.wait(60.0)
     for _ in range(1_000):
         found = routes.match(price("m"))
         if found not in (("first",), ("first", "second")):
             wrong.append(found)
     for thread in threads:
-        thread.join(10.0)
+        thread.join(60.0)
     assert wrong == []
     assert routes.match(price("m")) == ("first",)
     assert list(routes._routes[PriceUpdate].keyed) == []

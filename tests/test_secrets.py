@@ -31,11 +31,12 @@ from allenhark_ws import (
     UnknownMessage,
 )
 from allenhark_ws.config import Secret
-from allenhark_ws.testing import Simulator
 
 from . import peers
 from .fakes import LogKeeper
-from .scripted import PATIENCE, QUICK, Scripted, chain, client_of, outcome, price
+from .patience import PATIENCE
+from .scripted import QUICK, Scripted, chain, client_of, outcome, price
+from .simulators import Simulator
 
 KEY = 'sk-live/Zq7"é+81'
 SPELLINGS = (KEY, json.dumps(KEY)[1:-1], "sk-live%2FZq7%22%C3%A9%2B81", KEY.encode().decode("latin-1"), "Zq7")

@@ -25,10 +25,10 @@ from allenhark_ws._frames import MAX_PONGS, BinaryMessage
 from allenhark_ws._transport import Batch, Transport
 from allenhark_ws.errors import ConnectionFailed, ConnectionLost
 
+from .patience import PATIENCE
 from .peers import (
     BINARY,
     CLOSE,
-    PATIENCE,
     PING,
     PONG,
     TEXT,

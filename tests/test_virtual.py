@@ -37,7 +37,8 @@ from allenhark_ws import (
 )
 from allenhark_ws.testing import VirtualSimulator, _time
 
-from .scripted import PATIENCE, outcome, price, run_aside
+from .patience import PATIENCE
+from .scripted import outcome, price, run_aside
 
 M = Price("M")
 START = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)

@@ -112,13 +112,13 @@ def test_at_exit_a_lock_that_is_held_for_ever_holds_nobody_up(monkeypatch: pytes
     def hold() -> None:
         with wakeup._lock:
             held.set()
-            go.wait(20)
+            go.wait(60)
 
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()
-    assert held.wait(20)
+    assert held.wait(60)
     monkeypatch.setattr("allenhark_ws._wakeup.is_exiting", lambda: True)
     wakeup.wake()
     go.set()
-    thread.join(20)
+    thread.join(60)
     wakeup.close()

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from allenhark_ws import Backoff, Client, Closed, Disconnected, Event, LifecycleEvent, Price, Reconnecting, ServerEvent
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0  # as in `patience`, which a script cannot import
 _TOLD: Final = 400
 """Characters of a text that are reported: hostile ones may have a million."""
 
