@@ -730,10 +730,10 @@ def test_a_mute_server_hits_the_deadline(scheme: str) -> None:
     """A server that accepts and says nothing is left at the deadline; the phase is named."""
     hold = threading.Event()
     with peer(lambda conn: hold.wait(PATIENCE)) as server:
-        error = failure(f"{scheme}://127.0.0.1:{server.port}/", connect_timeout=0.2)
+        error = failure(f"{scheme}://127.0.0.1:{server.port}/", connect_timeout=1.0)
         hold.set()
     phase = "TLS handshake with" if scheme == "wss" else "WebSocket upgrade at"
-    assert error.reason == f"timed out after 0.2 s during the {phase} 127.0.0.1:{server.port}"
+    assert error.reason == f"timed out after 1 s during the {phase} 127.0.0.1:{server.port}"
 
 
 def test_a_dripping_server_hits_the_deadline() -> None:

@@ -15,6 +15,9 @@ pytest_plugins = ["pytester"]
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "testing"
 
+BARE = ("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist")
+"""Nothing written, and in order, whatever else is installed."""
+
 WITHOUT_AN_EXTRA = "import sys; sys.modules['websockets'] = None"
 """Has the import of that package fail as if it were not installed."""
 
@@ -31,7 +34,7 @@ def fresh(pytester: pytest.Pytester) -> pytest.Pytester:
 def run(fresh: pytest.Pytester, text: str, *arguments: str) -> pytest.RunResult:
     """Run one file of tests in an interpreter of its own."""
     fresh.makepyfile(test_user=text)
-    return fresh.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+    return fresh.runpytest_subprocess(*BARE, *arguments)
 
 
 def test_fixtures(fresh: pytest.Pytester) -> None:
@@ -79,7 +82,7 @@ def test_options(fresh: pytest.Pytester) -> None:
     )
     # In this process, for once, so that its coverage is seen.  Where the sources are on sys.path, pytest knows what
     # is distributed with them, these tests too, and would rather have rewritten them before they were imported.
-    options = ("-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+    options = (*BARE, "-W", "ignore::pytest.PytestAssertRewriteWarning")
     fresh.runpytest_inprocess(*options).assert_outcomes(passed=2)
 
 
@@ -174,7 +177,7 @@ def test_unused_it_costs_nothing(fresh: pytest.Pytester) -> None:
 
 def test_fixtures_are_explained(fresh: pytest.Pytester) -> None:
     """``pytest --fixtures`` says what each is."""
-    done = fresh.runpytest_subprocess("--fixtures", "-p", "no:cacheprovider")
+    done = fresh.runpytest_subprocess("--fixtures", *BARE)
     done.stdout.fnmatch_lines(
         [
             "allenhark_simulator_options -- *",
@@ -197,7 +200,7 @@ def example(fresh: pytest.Pytester) -> pytest.Pytester:
 
 def test_example(example: pytest.Pytester) -> None:
     """Its tests pass as they stand, in a fresh run."""
-    example.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=6)
+    example.runpytest_subprocess(*BARE).assert_outcomes(passed=6)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +223,6 @@ def test_example_can_fail(example: pytest.Pytester, right: str, wrong: str, fail
     head, found, tail = program.read_text(encoding="utf-8").rpartition(right)
     assert found
     program.write_text(head + wrong + tail, encoding="utf-8")
-    done = example.runpytest_subprocess("-p", "no:cacheprovider", "-rf")
+    done = example.runpytest_subprocess(*BARE, "-rf")
     done.assert_outcomes(passed=6 - len(failing), failed=len(failing))
     done.stdout.fnmatch_lines_random([f"FAILED test_desk.py::test_{name} - *" for name in failing])

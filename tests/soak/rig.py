@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -60,6 +61,23 @@ class Resources:
             return cls(threading.active_count(), 0, 0)
         pages = int((process / "statm").read_text(encoding="ascii").split()[1])
         return cls(threading.active_count(), len(list((process / "fd").iterdir())), pages * os.sysconf("SC_PAGESIZE"))
+
+    def is_all_that_is_left(self, within: float = PATIENCE) -> bool:
+        """Whether the process comes down to so many threads and descriptors.
+
+        It is asked until it has, since a thread that has been joined, or that others have left behind, may be seen for
+        a moment longer.
+
+        Args:
+            within: seconds.
+        """
+        deadline, moment = time.monotonic() + within, threading.Event()
+        while time.monotonic() < deadline:
+            now = Resources.now()
+            if now.threads <= self.threads and now.descriptors <= self.descriptors:
+                return True
+            moment.wait(0.01)
+        return False
 
 
 def _message(channel: Channel, number: int) -> dict[str, Any]:
