@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
@@ -16,45 +14,49 @@ for needed in ("click", "rich", "websockets", "trustme"):
 import allenhark_ws
 from allenhark_ws.cli import main
 
+from .commands import Running, environment, run
 from .patience import LONG
-from .processes import without_torn_imports
-
-COMMAND = (sys.executable, "-W", "error", "-m", "allenhark_ws")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
-
-
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start the command with its output in pipes."""
-    return subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
-
-
-def test_demo_shows_typed_events_and_a_summary() -> None:
-    """Prices, trades and confirmations come as typed events; the summary counts them; nothing but talk is on stderr."""
-    done = run("demo", "--seconds", "2")
+def test_seconds_end_the_demo() -> None:
+    """By itself, with 0; a connection's life and a summary are shown, and nothing but talk is on stderr."""
+    done = run("demo", "--seconds", "0.5", env=environment())
     assert done.returncode == 0
-    for name in ("Connected", "PriceUpdate", "BotUpdate", "TransactionConfirmed", "Closed"):
-        assert name in done.stdout
+    assert "Closed" in done.stdout
     assert " events in " in done.stdout
     assert "wss://localhost:" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
+def until(running: Running, *words: str) -> list[str]:
+    """What it prints until each of the words was in a line."""
+    lines: list[str] = []
+    while not all(any(word in line for line in lines) for word in words):
+        lines.append(running.line())
+    return lines
+
+
 def test_demo_json_is_one_object_per_line() -> None:
-    """Every line on stdout is JSON; the summary went to stderr and counts the same events."""
-    done = run("demo", "--seconds", "2", "--json")
-    assert done.returncode == 0
-    events = [json.loads(line) for line in done.stdout.splitlines()]
+    """Every line on stdout is JSON, and the summary goes to stderr."""
+    with Running("demo", "--json", env=environment()) as demo:
+        lines = until(demo, "PriceUpdate")
+        demo.interrupt()
+        code, printed, talk = demo.end()
+    assert code == 130
+    events = [json.loads(line) for line in [*lines, *printed.splitlines()]]
     assert events[0]["event_type"] == "Connected"
-    assert events[-1] == {"event_type": "Closed", "error": None}
     prices = [event for event in events if event["event_type"] == "PriceUpdate"]
     assert {"mint", "price", "volume", "timestamp", "received_at"} <= prices[0].keys()
     assert isinstance(prices[0]["price"], float)
+    assert " events in " in talk
+
+
+def test_demo_json_ends_with_closed() -> None:
+    """Ended by its time, all of it is told, the end too, and the summary counts the same events."""
+    done = run("demo", "--json", "--seconds", "0.5", env=environment())
+    assert done.returncode == 0
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[-1] == {"event_type": "Closed", "error": None}
     assert f"{len(events)} events in " in done.stderr
 
 
@@ -62,37 +64,30 @@ def test_demo_is_reproducible() -> None:
     """The same seed gives the same first price of a token, another seed another one."""
 
     def first_price(seed: str) -> float:
-        events = map(json.loads, run("demo", "--seconds", "1", "--json", "--seed", seed).stdout.splitlines())
-        return next(
-            float(e["price"]) for e in events if e["event_type"] == "PriceUpdate" and e["mint"].startswith("So11")
-        )
+        with Running("demo", "--json", "--seed", seed, env=environment()) as demo:
+            line = until(demo, '"So11')[-1]
+        return float(json.loads(line)["price"])
 
     assert first_price("7") == first_price("7") != first_price("8")
 
 
 def test_a_closed_pipe_is_no_failure() -> None:
     """`demo --json | head` ends with code 0 and without a traceback."""
-    with start("demo", "--json") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        talk = process.stderr.read()
-        assert process.wait(timeout=LONG) == 0
-    assert "Traceback" not in talk
+    with Running("demo", "--json", env=environment()) as demo:
+        demo.line()
+        assert demo.process.stdout is not None
+        demo.process.stdout.close()
+        assert demo.end()[0] == 0
 
 
 def test_ctrl_c_ends_with_the_summary_and_130() -> None:
-    """Without --seconds the demo runs until Ctrl-C, then still sums up."""
-    with start("demo") as process:
-        assert process.stdout is not None
-        while "PriceUpdate" not in process.stdout.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        printed, talk = process.communicate(timeout=LONG)
-    assert process.returncode == 130
+    """Without --seconds the demo shows prices, trades and confirmations until Ctrl-C, then still sums up."""
+    with Running("demo", env=environment()) as demo:
+        until(demo, "Connected", "PriceUpdate", "BotUpdate", "TransactionConfirmed")
+        demo.interrupt()
+        code, printed, _ = demo.end()
+    assert code == 130
     assert " events in " in printed
-    assert "Traceback" not in without_torn_imports(talk)
 
 
 @pytest.mark.parametrize("arguments", [("demo", "--seconds", "0"), ("demo", "--seconds", "x"), ("nonsense",)])
