@@ -549,7 +549,7 @@ def test_without_a_recorder_nothing_is_loaded() -> None:
 # --- Crashes, full disks and forks of real processes
 
 RECORDER = """
-from .simulators import Simulator
+from allenhark_ws.testing import Simulator
 def record(path, **options):
     sim = Simulator().start()
     client = Client(sim.api_key, url=sim.url).connect()
