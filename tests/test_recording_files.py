@@ -208,6 +208,16 @@ def test_zeros_at_the_end(tmp_path: Path, suffix: str, size: int) -> None:
         (".jsonl.gz", gzip.compress(b"precious\n"), "this is no recording"),
         (".jsonl.gz", gzip.compress(HEADER) + b"x" * 50 + gzip.compress(b"precious"), "data are damaged"),
     ],
+    ids=[
+        "a line",
+        "half a line",
+        "a compressed recording",
+        "another version",
+        "no gzip",
+        "a plain recording",
+        "a compressed line",
+        "a gap in it",
+    ],  # by name: compressed data hold the time, and every process of a run has to find the same tests
 )
 def test_what_is_no_recording_is_not_appended_to(tmp_path: Path, suffix: str, data: bytes, problem: str) -> None:
     """It stays as it was."""
