@@ -49,14 +49,14 @@ def ns(name):
 
 def until(predicate):
     with changed:
-        assert changed.wait_for(predicate, 20), (shown[-1:], tables())
+        assert changed.wait_for(predicate, 60), (shown[-1:], tables())
 
 def tables():
     return [thread for thread in threading.enumerate() if "notebook table" in thread.name]
 
 def ended():
     for thread in tables():
-        thread.join(20)
+        thread.join(60)
     assert tables() == []
 """
 _KERNEL = "shell.kernel = object()"

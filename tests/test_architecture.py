@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FunctionType
@@ -207,9 +208,10 @@ def imports_of(path: Path) -> Iterator[Import]:
             yield Import(module_of(path), name, own, late, f"{path.relative_to(ROOT)}:{statement.lineno}")
 
 
-def all_imports() -> list[Import]:
-    """Every import of the package."""
-    return sorted({found for path in sources() for found in imports_of(path)})
+@cache
+def all_imports() -> tuple[Import, ...]:
+    """Every import of the package, read once."""
+    return tuple(sorted({found for path in sources() for found in imports_of(path)}))
 
 
 def _place(module: str) -> tuple[int, frozenset[str]]:
@@ -376,7 +378,7 @@ def every_source() -> list[Path]:
 
 def _sleeps(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep":
+        if isinstance(node, ast.Attribute) and node.attr == "sleep" and ast.unparse(node) == "time.sleep":
             yield node.lineno
         if isinstance(node, ast.ImportFrom) and node.module == "time" and "sleep" in {a.name for a in node.names}:
             yield node.lineno
