@@ -17,7 +17,7 @@ from typing import Any
 
 from kosoku import FailureError, run_fuzzingserver
 
-PATIENCE = 100.0
+PATIENCE = 300.0
 """Seconds after which the program ends whatever the client does; less than pytest gives a test."""
 
 NOT_OURS = ["12.*", "13.*"]

@@ -18,6 +18,7 @@ from .mutation.__main__ import SUBJECTS, main
 from .mutation.argued import SURVIVORS, Argued
 from .mutation.mutants import mutants
 from .mutation.trials import ROOT
+from .patience import LONG
 
 
 def changes(source: str, *patterns: str) -> list[tuple[str, str, str]]:
@@ -136,7 +137,7 @@ def run(
     for name, text in {"made_up.py": module, "test_made_up.py": tests, "survivors.toml": survivors}.items():
         place.joinpath(name).write_text(text, encoding="utf-8")
     command = [sys.executable, "-c", COMMAND, str(place), str(limit), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -193,9 +194,12 @@ def test_a_test_that_does_not_end_has_noticed(tmp_path: Path) -> None:
 
 
 def test_trials_that_take_too_long_have_noticed(tmp_path: Path) -> None:
-    """What the process itself cannot stop, a wait outside Python perhaps, is stopped by its parent."""
-    code, told = run(tmp_path, AT_LEAST, AT_LEAST_TEST, "--verbose", limit=0.0)
-    assert told.count("noticed: timed out") == 8
+    """What the process itself does not stop, or not yet, is stopped by its parent."""
+    tests = AT_LEAST_TEST.replace("assert at_least(2, 3) == 3", "at_least(2, 3) == 3 or threading.Event().wait()")
+    arguments = ("made_up", "--operators", "AddNot", "--verbose")
+    code, told = run(tmp_path, AT_LEAST, f"import threading\n{tests}", *arguments, limit=0.0)
+    assert told.count("noticed: timed out") == 1
+    assert told.splitlines()[-1].split()[:5] == ["made_up", "1", "tried", "1", "killed"]
     assert code == 0
 
 

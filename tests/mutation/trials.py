@@ -183,8 +183,9 @@ def _run_tests(
 _OPTIONS: Final = (
     *("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)),
     *("-q", "-x", "--tb=no", "--assert=plain", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=0"),
+    *("-p", "no:randomly", "-p", "no:xdist"),
 )
-"""Of pytest: stop at the first failure, and explain nothing."""
+"""Of pytest: stop at the first failure, and explain nothing; the order is `_Watch`'s."""
 
 
 @define(eq=False)
