@@ -22,7 +22,8 @@ from allenhark_ws._routes import _CONCRETE
 from allenhark_ws.recording._table import COLUMNS, row
 
 from .fakes import START, off_the_wire
-from .scripted import PATIENCE, Scripted
+from .patience import PATIENCE
+from .scripted import Scripted
 
 MESSAGE = {"type": "pool_opened", "pool": "p", "slot": 7, "liquidity": 1.5, "timestamp": "2024-01-15T10:30:00Z", "x": 1}
 OPENED_AT = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)

@@ -21,8 +21,7 @@ from allenhark_ws._queue import Drained, EventQueue, TimedOut, wait_slices
 from allenhark_ws.errors import ClientClosed, SlowConsumer
 from allenhark_ws.events import BotUpdate, Connected, Event, PriceUpdate, TradeExecuted
 
-PATIENCE = 10.0
-"""Seconds after which a wait in a test gives up, so that a failing test ends by itself."""
+from .patience import PATIENCE
 
 WHEN = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 POLICIES = ("drop_oldest", "drop_newest", "latest", "block", "error")

@@ -29,12 +29,14 @@ from websocket import ABNF, WebSocket, WebSocketBadStatusException, create_conne
 
 from allenhark_ws.channels import Bot, Price, Transactions
 from allenhark_ws.errors import ConfigurationError
-from allenhark_ws.testing import Simulator
 from allenhark_ws.testing._conversation import Conversation, Manners
 from allenhark_ws.testing._feed import Feed
 from allenhark_ws.testing._journal import Journal
 from allenhark_ws.testing._server import Listener, Server
 from allenhark_ws.testing._thread import LoopThread
+
+from .patience import PATIENCE
+from .simulators import Simulator
 
 AUTH = {"type": "auth", "apiKey": "test-key"}
 PING = {"type": "ping"}
@@ -70,7 +72,7 @@ def connect() -> Iterator[Connect]:
     sockets: list[WebSocket] = []
 
     def make(simulator: Simulator, *messages: dict[str, Any]) -> WebSocket:
-        client = create_connection(simulator.url, timeout=5, sslopt={"context": simulator.ssl_context})
+        client = create_connection(simulator.url, timeout=PATIENCE, sslopt={"context": simulator.ssl_context})
         sockets.append(client)
         for message in messages:
             client.send(json.dumps(message))
@@ -105,7 +107,7 @@ def port_of(simulator: Simulator) -> int:
 
 def tcp(simulator: Simulator) -> socket.socket:
     """A bare TCP connection to the simulator."""
-    return socket.create_connection(("127.0.0.1", port_of(simulator)), timeout=5)
+    return socket.create_connection(("127.0.0.1", port_of(simulator)), timeout=PATIENCE)
 
 
 def receive(client: WebSocket) -> Any:
@@ -208,9 +210,9 @@ def test_received_and_history_keep_every_message_in_order(sim: Simulator, connec
 def test_other_paths_are_not_found(sim: Simulator) -> None:
     """Only the vendor's path is served; a query does not matter."""
     with pytest.raises(WebSocketBadStatusException) as caught:
-        create_connection(sim.url + "/other", timeout=5)
+        create_connection(sim.url + "/other", timeout=PATIENCE)
     assert caught.value.status_code == 404
-    hang_up(create_connection(sim.url + "?a=b", timeout=5))
+    hang_up(create_connection(sim.url + "?a=b", timeout=PATIENCE))
 
 
 @pytest.mark.parametrize(
@@ -743,7 +745,7 @@ def test_stop_says_goodbye(either: Simulator, connect: Connect) -> None:
     either.stop()
     assert client.recv_data() == (ABNF.OPCODE_CLOSE, struct.pack("!H", 1001))
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
 
 
 def test_a_given_port_is_used_and_a_taken_one_refused() -> None:
@@ -797,7 +799,7 @@ def test_a_thread_that_does_not_answer_is_reported() -> None:
 
     with pytest.raises(RuntimeError, match=r"0\.01 s"):
         thread.call(hang(), 0.01)
-    assert cancelled.wait(5)
+    assert cancelled.wait(PATIENCE)
     with pytest.raises(TimeoutError, match="own"):
         thread.call(fail(), 5)
     task = thread.call(leave_behind(), 5)

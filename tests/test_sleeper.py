@@ -10,7 +10,8 @@ import pytest
 
 from allenhark_ws._sleeper import Sleeper
 
-from .scripted import PATIENCE, JumpingClock
+from .patience import PATIENCE
+from .scripted import JumpingClock
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

@@ -20,8 +20,7 @@ from allenhark_ws.errors import AllenHarkError, AuthenticationError, ClientClose
 from allenhark_ws.events import Event, PriceUpdate
 from allenhark_ws.streams import Stream
 
-PATIENCE = 10.0
-"""Seconds after which a wait in a test gives up, so that a failing test ends by itself."""
+from .patience import PATIENCE
 
 WHEN = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 

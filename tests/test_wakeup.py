@@ -10,8 +10,7 @@ import pytest
 
 from allenhark_ws._wakeup import _CHUNK, WakeUp
 
-PATIENCE = 10.0
-"""Seconds after which a wait gives up, so that a failing test ends by itself."""
+from .patience import PATIENCE
 
 
 @pytest.fixture
