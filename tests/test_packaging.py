@@ -19,6 +19,7 @@ import pytest
 import allenhark_ws
 
 from . import dist, lowest, run
+from .conftest import SLOW
 from .test_architecture import SANS_IO, SANS_IO_OF_RECORDING
 
 ROOT: Final = Path(__file__).parents[1]
@@ -112,7 +113,7 @@ def test_changelog_knows_the_version() -> None:
 def test_supported_pythons_agree(setup_cfg: configparser.ConfigParser, pyproject: dict[str, Any]) -> None:
     """Classifiers, tox's environments and the search for interpreters name the same versions."""
     classified = re.findall(r"Python :: (3\.\d+)$", setup_cfg["metadata"]["classifiers"], re.MULTILINE)
-    environments = re.findall(r"py3\d+", " ".join(pyproject["tool"]["tox"]["env_list"]))
+    environments = sorted(re.findall(r"py3\d+", " ".join(pyproject["tool"]["tox"]["env_list"])))
     assert tuple(classified) == run.VERSIONS
     assert environments == [f"py{version.replace('.', '')}" for version in run.VERSIONS]
 
@@ -124,6 +125,11 @@ def test_tools_of_tox_are_those_of_the_extra_dev(pyproject: dict[str, Any]) -> N
     installed_by_tox = {dep for table in tables for dep in table.get("deps", [])}
     tools = {line for line in lowest.read_requirements()["dev"] if not line.startswith(("allenhark-ws", "tox"))}
     assert installed_by_tox == tools
+
+
+def test_slow_tests_are_there() -> None:
+    """A file that was renamed would be taken for unit tests again, unnoticed."""
+    assert sorted(SLOW - {path.stem for path in (ROOT / "tests").glob("test_*.py")}) == []
 
 
 def test_coverage_gate_names_the_modules_without_io(pyproject: dict[str, Any]) -> None:
