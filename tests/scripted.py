@@ -36,8 +36,9 @@ def price(mint: str, value: float = 1.0) -> dict[str, Any]:
 
 
 def client_of(sim: Simulator, key: Any = None, **changes: Any) -> Client:
-    """A client of the simulator that retries quickly."""
-    values: dict[str, Any] = {"url": sim.url, "ssl_context": sim.ssl_context, "backoff": QUICK} | changes
+    """A client of the simulator that retries quickly, and is as patient as the tests."""
+    patient = dict.fromkeys(("connect_timeout", "pong_timeout", "send_timeout"), PATIENCE)
+    values: dict[str, Any] = {"url": sim.url, "ssl_context": sim.ssl_context, "backoff": QUICK} | patient | changes
     return Client(sim.api_key if key is None else key, **values)
 
 

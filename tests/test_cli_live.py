@@ -58,10 +58,10 @@ def test_a_slow_reader_loses_nothing(simulator: Simulator, page: io.StringIO, mo
     monkeypatch.setattr(_live, "_QUEUE", 20)
     monkeypatch.setattr(_live, "_BATCH", 3)
     with live(simulator, page, Clock()) as source:
-        simulator.wait_for(lambda: subscribed(simulator), 20)
+        simulator.wait_for(lambda: subscribed(simulator))
         for number in range(100):
             simulator.publish(price("m", float(number)))
-        simulator.wait_for(lambda: source.waiting >= 20, 20)
+        simulator.wait_for(lambda: source.waiting >= 20)
         seen: list[object] = []
         for batch in source.batches():
             assert 1 <= len(batch) <= 3
@@ -77,7 +77,7 @@ def test_the_first_connection_has_its_time(simulator: Simulator, page: io.String
     clock = Clock()
     simulator.refuse()
     with live(simulator, page, clock) as source:
-        simulator.wait_for(lambda: source.waiting >= 1, 20)
+        simulator.wait_for(lambda: source.waiting >= 1)
         clock.now += 10.0
         with pytest.raises(ConnectionFailed, match="not connected within 10 s: ") as caught:
             list(source.batches())
@@ -98,7 +98,7 @@ def test_once_connected_it_never_gives_up(simulator: Simulator, page: io.StringI
     """The time for the first connection does not count for the next ones."""
     clock = Clock()
     with live(simulator, page, clock) as source:
-        simulator.wait_for(lambda: subscribed(simulator), 20)
+        simulator.wait_for(lambda: subscribed(simulator))
         simulator.publish(price("m", 1.0))
         batches = source.batches()
         assert prices([*next(batches)]) == [1.0]
@@ -114,10 +114,10 @@ def test_what_came_in_time_is_given_out(
     monkeypatch.setattr(_live, "_BATCH", 2)
     clock = Clock()
     with live(simulator, page, clock, seconds=100.0) as source:
-        simulator.wait_for(lambda: subscribed(simulator), 20)
+        simulator.wait_for(lambda: subscribed(simulator))
         for number in range(9):
             simulator.publish(price("m", float(number)))
-        simulator.wait_for(lambda: source.waiting == 10, 20)
+        simulator.wait_for(lambda: source.waiting == 10)
         clock.now += 100.0
         seen = [value for batch in source.batches() for value in prices([*batch])]
     assert seen == [float(number) for number in range(9)]

@@ -106,7 +106,7 @@ def test_seconds_end_a_recording(tmp_path: Path) -> None:
     """With code 0; --quiet says nothing."""
     path = tmp_path / "day.jsonl"
     with Simulator(feed=True) as market:
-        done = run("record", str(path), "--price", "m", "--seconds", "1.5", "-q", env=access(market))
+        done = run("record", str(path), "--price", "m", "--seconds", "4", "-q", env=access(market))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert prices(path)
 
@@ -119,7 +119,7 @@ def test_nothing_is_overwritten(recorded: Path, simulator: Simulator) -> None:
     assert "is there already" in done.stderr
     assert "--append" in done.stderr
     assert recorded.read_bytes() == before
-    done = run("record", str(recorded), "--price", "m", "--seconds", "2", "--append", env=access(simulator))
+    done = run("record", str(recorded), "--price", "m", "--seconds", "4", "--append", env=access(simulator))
     assert done.returncode == 0
     assert recorded.read_bytes().startswith(before)
 
@@ -129,7 +129,7 @@ def test_a_recording_is_cut_into_files(tmp_path: Path) -> None:
     path = tmp_path / "day.jsonl"
     with Simulator(feed=True) as market:
         many = [word for number in range(20) for word in ("--price", f"m{number}")]
-        done = run("record", str(path), *many, "--seconds", "2", "--max-bytes", "2000", env=access(market))
+        done = run("record", str(path), *many, "--seconds", "4", "--max-bytes", "2000", env=access(market))
     assert done.returncode == 0
     files = recording.series(path)
     assert len(files) > 1

@@ -135,7 +135,7 @@ def test_verbose_logs_the_connecting_without_the_key(market: Simulator) -> None:
 
 def test_seconds_end_it(market: Simulator) -> None:
     """The time is over in a busy market too."""
-    done = run("tail", "--price", "m", "--seconds", "2", env=access(market))
+    done = run("tail", "--price", "m", "--seconds", "4", env=access(market))
     assert done.returncode == 0
     assert done.stdout.count("\n") >= 1
     assert done.stderr.splitlines()[-1] == f"allenhark-ws: {len(done.stdout.splitlines())} events"

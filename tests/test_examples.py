@@ -93,7 +93,7 @@ class Running(Script):
 
 def test_callbacks_main_loop(market: Simulator) -> None:
     """The main loop sees prices of both tokens that callbacks collected, for as long as it was told to run."""
-    printed = run(market, "callbacks_main_loop.py", "--seconds", "2", "mint-a", "coin-b")
+    printed = run(market, "callbacks_main_loop.py", "--seconds", "4", "mint-a", "coin-b")
     assert "mint… " in printed
     assert "coin… " in printed
     assert printed.splitlines()[-1] == "done"
@@ -101,7 +101,7 @@ def test_callbacks_main_loop(market: Simulator) -> None:
 
 def test_queue_consumer(market: Simulator) -> None:
     """The workers share the trades, and the total is the sum of what they printed."""
-    printed = run(market, "queue_consumer.py", "--seconds", "2", "--workers", "2", "bot_a", "bot_b", "bot_c")
+    printed = run(market, "queue_consumer.py", "--seconds", "4", "--workers", "2", "bot_a", "bot_b", "bot_c")
     assert_total(printed.splitlines())
 
 
@@ -116,7 +116,7 @@ def assert_total(lines: list[str]) -> None:
 
 def test_wallet_per_client(market: Simulator) -> None:
     """Each wallet's confirmations are told apart."""
-    printed = run(market, "wallet_per_client.py", "--seconds", "2", "wallet-a", "wallet-b")
+    printed = run(market, "wallet_per_client.py", "--seconds", "4", "wallet-a", "wallet-b")
     assert {line.split(":")[0] for line in printed.splitlines()} == {"wallet-a", "wallet-b"}
 
 
