@@ -801,6 +801,82 @@ def test_what_broke_first_is_told() -> None:
     assert end.reason == "the connection broke: connection reset by peer"
 
 
+class ScriptedTLS(ssl.SSLSocket):
+    """A TLS socket whose reads end as scripted; it holds nothing decrypted."""
+
+    script: list[Any]
+    sizes: list[int]
+
+    def recv(self, size: int = 0, flags: int = 0) -> Any:
+        """The next scripted record."""
+        self.sizes.append(size)
+        result = self.script.pop(0) if self.script else ssl.SSLWantReadError()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def pending(self) -> int:
+        """Nothing."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing to close: it never had a descriptor."""
+
+
+def scripted_tls(*records: Any) -> tuple[Transport, ScriptedTLS]:
+    """A transport that is open on a scripted TLS socket."""
+    transport, _ = scripted()
+    sock = ScriptedTLS.__new__(ScriptedTLS)
+    sock.script, sock.sizes = list(records), []
+    transport._sock = sock
+    return transport, sock
+
+
+def test_one_read_takes_all_tls_records_there_are() -> None:
+    """Each call of the system's brings one record; a turn of the loop for each would cost more than the messages."""
+    transport, sock = scripted_tls(*(frame(TEXT, b"%d" % number) for number in range(3)))
+    assert transport.receive().messages == [b"0", b"1", b"2"]
+    assert sock.sizes == [65_536, 65_533, 65_530, 65_527]
+    assert not transport.pending
+
+
+def test_one_read_of_tls_records_is_bounded() -> None:
+    """By bytes, and by records, since empty messages would otherwise keep it for ever."""
+    half = frame(TEXT, b"a" * 32_764)
+    transport, sock = scripted_tls(half, half, half)
+    assert len(transport.receive().messages) == 2
+    assert (sock.sizes, len(sock.script)) == ([65_536, 32_768], 1)
+    transport, sock = scripted_tls(*[frame(TEXT, b"a")] * 100)
+    assert len(transport.receive().messages) == 64
+    assert len(transport.receive().messages) == 36
+
+
+def test_an_end_behind_tls_records_is_told_after_them() -> None:
+    """Nothing more makes the socket readable, so it has to be asked for; and the socket is not read beyond it."""
+    transport, sock = scripted_tls(frame(TEXT, b"a"), b"", AssertionError("read beyond the end"))
+    assert transport.receive() == Batch([b"a"], 1)
+    assert transport.pending
+    assert the_end(transport).reason == "the TCP connection ended without a close frame"
+    assert len(sock.script) == 1
+
+
+def test_a_failure_behind_tls_records_is_told_after_them() -> None:
+    """As it was, whatever the socket says afterwards."""
+    transport, _ = scripted_tls(frame(TEXT, b"a"), ConnectionResetError(104, "Connection reset by peer"), b"")
+    assert transport.receive() == Batch([b"a"], 1)
+    assert transport.pending
+    assert the_end(transport).reason == "the connection broke: connection reset by peer"
+
+
+def test_a_write_that_tls_wants_behind_records() -> None:
+    """The records before it are not held back; the read goes on when the socket takes something."""
+    transport, sock = scripted_tls(frame(TEXT, b"a"), ssl.SSLWantWriteError(), frame(TEXT, b"b"))
+    assert transport.receive().messages == [b"a"]
+    assert (transport.wants_write, transport.pending, len(sock.script)) == (True, False, 1)
+    transport.write()
+    assert transport.receive().messages == [b"b"]
+
+
 @pytest.mark.parametrize(("held", "pending"), [(0, False), (1, True), (20_000, True)])
 def test_what_tls_holds_is_pending(held: int, pending: bool) -> None:
     """It never makes the socket readable again, so it has to be asked for."""
