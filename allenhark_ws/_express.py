@@ -1,25 +1,25 @@
 """The hot path: build, route and call in one loop.
 
 Whatever is not a data event of a READY connection, or might have to wait for room, is left to the plain way, which is
-decoding with `_codec` and `Router.deliver`; the tests hold one against the other.  It is one loop because of what it
-costs to collect events first and call back later: 1.6 times as much (measured), since memory that was just used is no
-longer at hand; and everything in it stands here, not in methods, because a call costs as much as a lookup.
+decoding with `_codec` and `Router.deliver`; the tests hold one against the other.  Everything in it stands here, not in
+methods, because a call costs as much as a lookup.
 
-What is left, in nanoseconds for a message of the documented mix (CPython 3.11, each part taken out in turn; about 1,200
-in all, of which a bare loop of cutting, decoding and calling has 540; ``python -m tests.benchmarks costs``; over a
-socket, with messages that no processor's cache holds yet, 1,850 and 780):
+Where the time goes, in nanoseconds of processor time for a message of the documented mix that comes from a socket, each
+line with all of the lines above it (CPython 3.11; ``python -m tests.benchmarks costs``)::
 
-- decoding, 255, and cutting frames, 240: msgspec's own time, and one turn of a loop in Python for every frame, which
-  the bare loop has as well;
-- the frozen event, 290: the object, its values and, 115 of them, the swap of its class; attrs' ``__init__`` takes four
-  times that, and nothing in Python fills a frozen object for less;
-- the user's function with the clock that finds a slow one, 180, 85 of them for the clock: it has to be read for every
-  call, or the report could not say whose callback was slow;
-- the place, the timestamp and the shared texts, 130: a lookup each.
+      473  the socket is read, frames are cut
+      926  and decoded, those of one read together
+      954  and the user is called, with what was decoded
+    1,278  with an object that has every field of an event
+    1,446  which is a frozen event: its class is swapped (attrs' ``__init__`` takes four times as long to fill one)
+    1,837  with a timestamp that is a `datetime`, sent where it should go, remembered as the latest, by the clock
 
-Before there was this loop a profile had no such centre: reading timestamps 8 %, decoding 7 %, finding routes 6 %,
-looking for depth 5 %, sorting 5 %, calling 5 %, and so on down; now 66 % of the time is spent in it and 11 % in cutting
-frames.
+A raw loop that cuts and decodes and calls nobody takes 1,004.  So a frozen event for each message, and nothing else, is
+0.69 of the speed of that; the rest takes it to 0.55, and is three lookups (timestamp, place, text of the status) and
+the clock, 100 to 150 of it, which has to be read for every call, or the report could not say whose callback was slow.
+The same parts cost half as much when one read is fed to them again and again: what a message costs is to a large part
+memory that the processor has not at hand, and branches that it could not foresee.  On the callback thread it is 2,397;
+in two threads on two processors some 600 more, which is what moving the events from one to the other takes.
 
 Neighbours: `_router` runs it and hands over what it collects, `_lanes` builds the events, `_places` knows where they
 go, `_dispatch` has the plain way to call back.  It must never give a consumer what the plain way would not.
