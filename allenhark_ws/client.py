@@ -800,7 +800,8 @@ class Client:
     def __repr__(self) -> str:
         if "_loop" not in self.__dict__:  # shown by a debugger or a traceback, for its arguments were refused
             return "<Client, not made>"
-        return f"<Client {self._where()} {self.state.name}, {len(self.subscriptions)} channels>"
+        count = len(self.subscriptions)
+        return f"<Client {self._where()} {self.state.name}, {count} channel{'' if count == 1 else 's'}>"
 
     def _repr_html_(self) -> str | None:
         from ._html import client_html  # noqa: PLC0415 - loaded when a notebook asks

@@ -91,7 +91,7 @@ def test_stop(play: Play) -> None:
     """)
     assert said[0].startswith("True 1 <Watch of <Client ws://127.0.0.1:")
     assert said[1] == "False 0 stopped READY 2"
-    assert said[2].endswith("READY, 1 channels>, stopped>")
+    assert said[2].endswith("READY, 1 channel>, stopped>")
     assert said[3] == "2"
 
 

@@ -268,7 +268,7 @@ def verbose_option(command: F) -> F:
         is_flag=True,
         expose_value=False,
         callback=_log_if,
-        help="Log on stderr what the client does, each step of connecting included.",
+        help="Log on stderr what the library does; of a connection, each step of opening it.",
     )(command)
 
 
