@@ -80,7 +80,8 @@ def _moment(text: str, _type: object) -> datetime:
         except msgspec.ValidationError:
             pass  # some of these are read all the same; the others are told better
         else:
-            return found
+            if "\0" not in text:  # where msgspec stops reading
+                return found
     return moment(text, None)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 pytest.importorskip("msgspec", reason="needs the extra speed")
 
 from allenhark_ws._frames import BinaryMessage
-from allenhark_ws._structs import _BORDER, _MANY, _Reader
+from allenhark_ws._strict import Misfit, moment
+from allenhark_ws._structs import _BORDER, _MANY, _moment, _Reader
 
 from .scripted import price
 
@@ -94,3 +96,20 @@ def test_a_border_cannot_be_part_of_anything() -> None:
         f'{{"type":"price_update"{_BORDER.decode()}"mint":"a"}}',
     ):
         assert READER._read_one(text.encode()) is None
+
+
+@pytest.mark.parametrize("text", ["2024-01-15T10:30:00Z", "2024-01-15T10:30:00.123Z", "2024-01-15T10:30:00.123456Z"])
+def test_a_timestamp_with_another_character_means_the_same_as_ever(text: str) -> None:
+    """Above all with a NUL, where msgspec would stop reading and take what stands before for all."""
+    for place, other in itertools.product(range(len(text)), "\0 0:.-+ZzTt٣é"):
+        spoilt = text[:place] + other + text[place + 1 :]
+        assert _read(_moment, spoilt) == _read(moment, spoilt)
+
+
+def _read(reader: Callable[[str, object], datetime], text: str) -> tuple[datetime, str] | None:
+    """The time and its zone, or None when the text is no timestamp."""
+    try:
+        found = reader(text, None)
+    except Misfit:
+        return None
+    return found, str(found)
