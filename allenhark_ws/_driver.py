@@ -86,6 +86,7 @@ class Driver:
     intake: Intake = field(init=False)
     reads_on: int = field(default=0, init=False)
     _looked_at: float = field(default=0.0, init=False)
+    _disowned: bool = field(default=False, init=False)
     _told: State = field(default=State.IDLE, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -237,7 +238,7 @@ class Driver:
 
     def obey(self) -> None:
         """Do what the session says, in the order in which it said it."""
-        while outputs := self._session.take():
+        while (outputs := self._session.take()) and not self._disowned:
             events: list[Event] = []
             for output in outputs:
                 if isinstance(output, Event):
@@ -249,6 +250,8 @@ class Driver:
             self.outlet.emit(events)
 
     def _perform(self, output: Output) -> None:
+        if self._disowned:  # by a callback that has forked: what follows is the parent's to do
+            return
         if isinstance(output, Send):
             self.network.send(output.payload)
         elif isinstance(output, SendAuth):
@@ -271,6 +274,7 @@ class Driver:
 
     def disown(self) -> None:
         """In a forked child: let go of the parent's file descriptors, without a lock and without a word on the wire."""
+        self._disowned = True
         for tap in self.intake.taps:
             tap.disown()
         self.intake.taps = ()

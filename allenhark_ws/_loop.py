@@ -353,6 +353,8 @@ class Loop:
             while self.session.state is not State.CLOSED and not self.forked:
                 self._driver.turn()
         except BaseException as error:
+            if self.forked:  # in a callback, whose return found nothing left to work with
+                return
             _logger.critical("the background thread failed; please report this", exc_info=error)
             crash = ClientClosed(f"the background thread failed with {type(error).__name__}; please report this")
             # Without its frames: they hold what was being sent, which may be the key.

@@ -87,6 +87,8 @@ def test_without_displaying_it_is_collected(play: Play) -> None:
         "olds = {'a': client}",
         "olds = (1, client)",
         "olds = {client}",
+        "import types\\nold = types.SimpleNamespace(client=client)",
+        "class Old:\\n    __slots__ = ('client',)\\nold = Old()\\nold.client = client",
     ],
 )
 def test_what_is_kept_elsewhere_stays(play: Play, keep: str) -> None:
@@ -232,6 +234,34 @@ def test_a_subscription_made_again_with_its_client(play: Play) -> None:
     states(first, ns("a").client)
     """)
     assert said == ["READY READY", "CLOSED READY"]
+
+
+def test_a_client_that_an_object_keeps_outlives_its_handle(play: Play) -> None:
+    """The variable held a subscription only, and that is what is closed."""
+    said = play("""
+    cell("import types")
+    cell(make.replace("client", "a") + "\\n" + make.replace("client", "b"))
+    cell("bots = types.SimpleNamespace(a=a, b=b)\\ndel a, b")
+    for bot in "ab":
+        cell(f"handle = bots.{bot}.subscribe(Price('m'))\\nhandle")
+    states(ns("bots").a, ns("bots").b)
+    say(len(ns("bots").a.subscriptions), len(ns("bots").b.subscriptions))
+    """)
+    assert said == ["READY READY", "0 1"]
+
+
+def test_values_that_fail_when_looked_at(play: Play) -> None:
+    """What the user has beside clients is not asked anything."""
+    said = play("""
+    cell("class Odd(dict):\\n    def values(self):\\n        yield 1")
+    cell("class Proxy:\\n    __class__ = property(lambda self: 1 / 0)")
+    cell("odd, proxy = Odd(a=1), Proxy()")
+    cell(make + "\\nclient")
+    first = ns("client")
+    cell(make + "\\nclient")
+    states(first, ns("client"))
+    """)
+    assert said == ["CLOSED READY"]
 
 
 def test_it_is_told_in_the_log(play: Play) -> None:

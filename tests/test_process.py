@@ -425,6 +425,26 @@ def test_a_fork_in_a_callback(sim: Simulator, inline: bool) -> None:
         assert script.end() == (0, "status 0 first second third True 0", "")
 
 
+@posix
+def test_a_fork_before_a_retry(sim: Simulator) -> None:
+    """The child does not go on to dial the server, and says nothing; the parent does."""
+    text = """
+    client = Client("test-key", url=url, inline_callbacks=True)
+    children = []
+    def fork(event):
+        if not children:
+            children.append(os.fork())
+    client.on(Reconnecting, fork)
+    client.connect()
+    client.reconnect()
+    client.flush()
+    say("status", os.waitpid(children[0], 0)[1], client.state.name, client.stats.reconnects)
+    client.close()
+    """
+    with Script(sim.url, text) as script:
+        assert script.end() == (0, "status 0 READY 1", "")
+
+
 # --- Forgotten clients
 
 

@@ -11,9 +11,11 @@ Neighbours: `client` asks for it; `_watch` ends tables by itself.  It must never
 
 from __future__ import annotations
 
+import gc
 import logging
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import define, field
@@ -70,11 +72,9 @@ class CellMinder:
     def after_cell(self, _result: object = None) -> None:
         """Close what the cell replaced by another of its kind, unless another variable still has it."""
         names = self._names()
-        before, self._held = self._held, {}
-        for name, value in names.items():
-            ours = self._ours(value)
-            if ours:
-                self._held[name] = [self._reference(each) for each in ours]
+        found = {name: ours for name, value in names.items() if (ours := self._ours(value))}
+        before = self._held
+        self._held = {name: [self._reference(each) for each in ours] for name, ours in found.items()}
         for name, references in before.items():
             old = [each for each in (reference() for reference in references) if each is not None]
             for each in self._replaced(old, self._ours(names.get(name))):
@@ -95,7 +95,8 @@ class CellMinder:
     def _kind(self, value: object) -> type | None:
         """Which of the kinds that end; None for anything else."""
         kinds = (self._client, self._subscription, Stream, Watch)
-        return next((kind for kind in kinds if isinstance(value, kind)), None)
+        # Not isinstance: it would ask the value, which may be a proxy that raises.
+        return next((kind for kind in kinds if issubclass(type(value), kind)), None)
 
     def _reference(self, value: Any) -> Callable[[], Any]:
         return (lambda: value) if isinstance(value, self._subscription) else weakref.ref(value)
@@ -127,17 +128,24 @@ _names_nothing = object()
 
 
 def _values(names: Mapping[str, Any]) -> Iterator[Any]:
-    """The values of variables, and what their lists, tuples, sets and dictionaries hold."""
+    """The values of variables, and what these hold themselves: elements, and attributes whatever they are kept in."""
     for value in names.values():
         yield value
-        yield from list(_inside(value))  # as it is now: another thread may change it
+        if issubclass(
+            type(value), (FunctionType, ModuleType, type)
+        ):  # they hold the namespace, and it IPython's own names
+            continue
+        for each in gc.get_referents(value):
+            yield each
+            if type(each) is dict:  # of the attributes
+                yield from list(cast("dict[object, Any]", each).values())
 
 
 def _inside(value: object) -> Collection[Any]:
     """What a list, tuple, set or dictionary holds; nothing for anything else."""
-    if isinstance(value, dict):
-        return cast("dict[object, Any]", value).values()
-    return cast("Collection[Any]", value) if isinstance(value, (list, tuple, set, frozenset)) else ()
+    if issubclass(type(value), dict):
+        return dict[object, Any].values(cast("dict[object, Any]", value))
+    return cast("Collection[Any]", value) if issubclass(type(value), (list, tuple, set, frozenset)) else ()
 
 
 def _has(names: Mapping[str, Any], wanted: object) -> bool:

@@ -20,7 +20,7 @@ from ._conversation import CHANNEL_KEYS, Conversation
 __all__ = ["audience", "check_frame", "checked_keys", "everybody", "note_misfit"]
 
 _logger = logging.getLogger("allenhark_ws.testing")
-_reading = threading.Lock()
+_reading = threading.RLock()  # a signal handler may publish, too
 _ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 _CHANNEL_OF: Final = {"bot_update": "bot", "price_update": "price", "transaction_confirmed": "transactions"}
