@@ -131,14 +131,17 @@ def _values(names: Mapping[str, Any]) -> Iterator[Any]:
     """The values of variables, and what these hold themselves: elements, and attributes whatever they are kept in."""
     for value in names.values():
         yield value
-        if issubclass(
-            type(value), (FunctionType, ModuleType, type)
-        ):  # they hold the namespace, and it IPython's own names
+        # Functions and modules hold the namespace, and that IPython's own names; what ours hold is no user's doing.
+        if issubclass(type(value), (FunctionType, ModuleType, type)) or _is_ours(value):
             continue
         for each in gc.get_referents(value):
             yield each
             if type(each) is dict:  # of the attributes
                 yield from list(cast("dict[object, Any]", each).values())
+
+
+def _is_ours(value: object) -> bool:
+    return type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _inside(value: object) -> Collection[Any]:
