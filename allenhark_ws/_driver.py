@@ -238,7 +238,7 @@ class Driver:
 
     def obey(self) -> None:
         """Do what the session says, in the order in which it said it."""
-        while (outputs := self._session.take()) and not self._disowned:
+        while outputs := self._session.take():
             events: list[Event] = []
             for output in outputs:
                 if isinstance(output, Event):
@@ -246,12 +246,12 @@ class Driver:
                     continue
                 self.outlet.emit(events)
                 events = []
+                if self._disowned:  # by a callback that has forked: what follows is the parent's to do
+                    return
                 self._perform(output)
             self.outlet.emit(events)
 
     def _perform(self, output: Output) -> None:
-        if self._disowned:  # by a callback that has forked: what follows is the parent's to do
-            return
         if isinstance(output, Send):
             self.network.send(output.payload)
         elif isinstance(output, SendAuth):

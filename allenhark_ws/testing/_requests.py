@@ -7,7 +7,6 @@ It must never talk to a server.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection
 from datetime import datetime, timezone
 from functools import cache
@@ -20,7 +19,6 @@ from ._conversation import CHANNEL_KEYS, Conversation
 __all__ = ["audience", "check_frame", "checked_keys", "everybody", "note_misfit"]
 
 _logger = logging.getLogger("allenhark_ws.testing")
-_reading = threading.RLock()  # a signal handler may publish, too
 _ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 _CHANNEL_OF: Final = {"bot_update": "bot", "price_update": "price", "transaction_confirmed": "transactions"}
@@ -63,8 +61,7 @@ def note_misfit(data: str) -> None:
 
     That may be what a test is about, so the message is sent all the same; more often it is a typing error in a test.
     """
-    with _reading:
-        event = _codec().decode(data.encode(), _ANY_TIME)
+    event = _codec().decode(data.encode(), _ANY_TIME)
     if isinstance(event, InvalidMessage):
         _logger.warning("publish(): a client takes this for an InvalidMessage: %s", event.reason)
     elif isinstance(event, BotUpdate) and event.event == "trade_executed" and not isinstance(event.data, TradeExecuted):
