@@ -17,9 +17,8 @@ line with all of the lines above it (CPython 3.11; ``python -m tests.benchmarks 
 A raw loop that cuts and decodes and calls nobody takes 1,004.  So a frozen event for each message, and nothing else, is
 0.69 of the speed of that; the rest takes it to 0.55, and is three lookups (timestamp, place, text of the status) and
 the clock, 100 to 150 of it, which has to be read for every call, or the report could not say whose callback was slow.
-The same parts cost half as much when one read is fed to them again and again: what a message costs is to a large part
-memory that the processor has not at hand, and branches that it could not foresee.  On the callback thread it is 2,397;
-in two threads on two processors some 600 more, which is what moving the events from one to the other takes.
+The same parts look a third cheaper when one read is fed to them again and again, which a processor learns.  With the
+callback thread's part, in one thread, it is 2,397; in two threads some 600 more.
 
 Neighbours: `_router` runs it and hands over what it collects, `_lanes` builds the events, `_places` knows where they
 go, `_dispatch` has the plain way to call back.  It must never give a consumer what the plain way would not.

@@ -306,7 +306,7 @@ class Transport:
     def _read_on(self, data: bytes) -> bytes:
         """Read further records: TLS gives one at a time, 16 KiB at most (RFC 8446, section 5.1).
 
-        A turn of the loop costs as much as twenty messages (measured), so it should not have to do with one.
+        With a turn of the loop for each, messages took 1.3 times as long (measured, records of 16 KiB).
         """
         parts, room = [data], READ_SIZE - len(data)
         while room > 0 and len(parts) < _MOST_RECORDS:
