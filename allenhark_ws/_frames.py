@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import struct
+from collections import deque
 from typing import Final
 
 from attrs import define, field, frozen
@@ -27,6 +28,8 @@ MAX_PONGS: Final = 16
 
 NO_STATUS: Final = 1005
 """Stands for a close frame without a code (RFC 6455, section 7.4.1)."""
+
+_PIECE: Final = 65_536
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _OPCODES: Final = frozenset({_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG})
@@ -296,8 +299,13 @@ class FrameReader:
 
 
 def _is_utf8(payload: bytes) -> bool:
+    """Whether it is; a large one is looked at in pieces, since as a text it can take four times its bytes."""
     try:
-        str(payload, "utf-8")
+        if len(payload) <= _PIECE:
+            str(payload, "utf-8")
+        else:
+            pieces = (payload[start : start + _PIECE] for start in range(0, len(payload), _PIECE))
+            deque(codecs.iterdecode(pieces, "utf-8"), maxlen=0)
     except UnicodeDecodeError:
         return False
     return True

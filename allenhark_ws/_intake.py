@@ -88,6 +88,7 @@ class Intake:
             ready = []
             self._session.received(event, now)
             self._obey()
+            del event  # or it would be there still while the next one, as large as can be, is decoded
             if self._network.transport is not transport:
                 return
         self._outlet.emit(ready)

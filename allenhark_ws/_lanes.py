@@ -26,6 +26,7 @@ from .channels import Transactions
 from .events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
 
 __all__ = [
+    "LARGEST_PAYLOAD",
     "MAX_DEPTH",
     "Incoming",
     "Lane",
@@ -51,8 +52,8 @@ stack: `deepcopy` needs five calls a level (measured), and Python allows a thous
 _SHORT: Final = 2 * MAX_DEPTH
 """Bytes below which a payload cannot be nested too deeply."""
 
-_LARGEST_PAYLOAD: Final = 65_536
-"""Bytes of the largest payload for a fast lane, which does not look at how many values it has."""
+LARGEST_PAYLOAD: Final = 65_536
+"""Bytes of the largest payload for a fast lane, which does not look at how much memory its values take."""
 
 _MAX_MOMENTS: Final = 1024
 _LONGEST_MOMENT: Final = 35
@@ -272,7 +273,7 @@ def stdlib_lane(*, decimal: bool) -> Lane:
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> DataEvent | None:
         if type(payload) is not bytes:
             return None
-        if len(payload) >= _SHORT and (len(payload) > _LARGEST_PAYLOAD or not is_shallow(payload)):
+        if len(payload) >= _SHORT and (len(payload) > LARGEST_PAYLOAD or not is_shallow(payload)):
             return None
         try:
             text = str(payload, "utf-8")

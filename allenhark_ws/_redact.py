@@ -23,6 +23,9 @@ _REMEMBERED: Final = 8
 """Keys remembered at a time: with rotating keys a late echo can name one that was used a while ago."""
 
 
+_MOST: Final = 65_536
+"""Characters of a text that are shown: a hostile one may have a million, of four bytes each, and be kept a while."""
+
 _LONG: Final = 8
 """Characters from which a key is redacted inside a word too: no word holds it by chance."""
 
@@ -84,7 +87,10 @@ def _take_out(spelling: Secret, text: str) -> str:
 
 @define(eq=False, repr=False)
 class Redactor:
-    """Replaces every key it has learnt, also as JSON, HTML or a URL would spell it, by ``[redacted]``."""
+    """Replaces every key it has learnt, also as JSON, HTML or a URL would spell it, by ``[redacted]``.
+
+    Of a text of more than 65,536 characters it gives that many, or a few less.
+    """
 
     _known: tuple[tuple[Secret, ...], ...] = ()
     _longest_first: tuple[Secret, ...] = field(default=(), init=False)
@@ -99,6 +105,11 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """The text without keys."""
+        longest = len(self._longest_first[0].reveal()) if self._longest_first else 1
+        end = _MOST + longest - 1
+        was_cut = len(text) > end
+        text = text[:end]
         for spelling in self._longest_first:
             text = _take_out(spelling, text)
-        return text
+        # Where a text was cut, so may a key have been: what could be the beginning of one goes.
+        return text[: min(_MOST, len(text) - longest + 1)] if was_cut else text[:_MOST]

@@ -64,7 +64,7 @@ _MAX_REJECTIONS_BYTES: Final = 262_144
 _MAX_EARLY: Final = 1000
 """Messages held back until the first pong; with one more, all are told at once, though not in their place."""
 
-_MAX_EARLY_BYTES: Final = 1_048_576
+_MAX_EARLY_BYTES: Final = 262_144
 """Bytes of their frames held back; likewise."""
 
 

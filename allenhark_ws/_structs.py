@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from . import _twins
-from ._lanes import Lane, Make, Moments, Names, Reading
+from ._lanes import LARGEST_PAYLOAD, Lane, Make, Moments, Names, Reading
 from ._strict import Misfit, moment
 from .channels import Transactions
 from .events import BotUpdate, PriceUpdate, TradeExecuted, TransactionConfirmed
@@ -56,6 +56,9 @@ _REFUSALS: Final = (msgspec.MsgspecError, ValueError, RecursionError, Misfit)
 
 _MANY: Final = 4
 """Payloads from which on it is quicker to read them together."""
+
+_MOST_TOGETHER: Final = 4 * LARGEST_PAYLOAD
+"""Bytes that are read together: more than one read of the socket completes, but for a payload too large for a lane."""
 
 _TEXTS: Final = frozenset({bytes})
 """The types of payloads that are text."""
@@ -101,14 +104,17 @@ class _Reader:
         """All messages at once; None when one of the payloads is something else."""
         if not _TEXTS.issuperset(map(type, payloads)):
             return None
+        together = b"[%b]" % _BORDER.join(payloads)
+        if len(together) > _MOST_TOGETHER:
+            return None
         try:
-            found = self._decode_array(b"[%b]" % _BORDER.join(payloads))
+            found = self._decode_array(together)
         except _REFUSALS:
             return None
         return found[::2] if len(found) == 2 * len(payloads) - 1 else None
 
     def _read_one(self, payload: bytes) -> Any:
-        if type(payload) is bytes:
+        if type(payload) is bytes and len(payload) <= LARGEST_PAYLOAD:
             try:
                 return self.decode(payload)
             except _REFUSALS:
@@ -128,7 +134,7 @@ def msgspec_lane(otherwise: Make) -> Lane:
     moments, names = Moments(_moment), Names()
 
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
-        if type(payload) is not bytes:
+        if type(payload) is not bytes or len(payload) > LARGEST_PAYLOAD:
             return None
         try:
             message = reader.decode(payload)

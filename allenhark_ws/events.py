@@ -299,8 +299,9 @@ class ServerError(ServerEvent):
     """The server reported an error (``error``, of undocumented shape).
 
     Attributes:
-        message: the text found in ``message``, ``error``, ``error.message`` or ``reason``; empty when none was.
-        code: what was found in ``code`` or ``error.code``, or None.
+        message: the text found in ``message``, ``error``, ``error.message`` or ``reason``, its first 65,536 characters
+            at most; empty when none was.
+        code: what was found in ``code`` or ``error.code``, likewise, or None.
         channel: the channel the error names, or None.
         extra: every key but ``type``, ``message`` and ``code``.
 
@@ -335,7 +336,7 @@ class UnknownMessage(ServerEvent):
     """A message of a type the vendor's page does not list; its content is in `.extra` and `.raw`.
 
     Attributes:
-        type: the message's type.
+        type: the message's type, its first 65,536 characters at most.
 
     Example:
         >>> stream = client.stream(UnknownMessage)

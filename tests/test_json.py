@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from allenhark_ws._json import InvalidJSON, is_object, parse, scanner
 
@@ -133,6 +136,77 @@ def test_values_are_counted_between_strings() -> None:
     for raw in (LONG + b"," * 16_384, LONG[:-1], b"[" + LONG[:-1]):
         with pytest.raises(InvalidJSON, match="not JSON"):
             parse(raw)
+
+
+FILLING: Final = "a" * 70_000
+
+
+def loads(raw: bytes) -> Any:
+    """What the standard library reads, or None; no text here has a null in it."""
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None
+
+
+def read(raw: bytes) -> Any:
+    """The same by `parse`."""
+    try:
+        return parse(raw)
+    except InvalidJSON:
+        return None
+
+
+PIECES: Final = st.sampled_from(
+    ["\\", '"', "\\u00e9", "\\\\", "é", "€", "😀", "\ud83d\ude00", "\u007f", "\u0080", ",", "[", " ", "n", "u"]
+)
+
+
+@given(parts=st.lists(PIECES, max_size=12), at=st.integers(0, 3))
+@example(parts=["\\", "😀"], at=0)
+@example(parts=["\\\\", "😀"], at=0)
+@example(parts=["\\", "é"], at=2)
+@example(parts=["😀", '"', "é"], at=1)
+def test_large_texts_with_wide_letters(parts: list[str], at: int) -> None:
+    """They are read in another spelling, and mean what they always did, wherever a piece of them ends."""
+    middle = "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+    raw = f'["😀{FILLING[: 16_384 * 4 - at - 6]}{middle}{FILLING}"]'.encode()
+    assert read(raw) == loads(raw)
+    if read(raw) is not None:
+        assert parse(raw, decimal=True) == read(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (f'["😀{FILLING}\\é"]', r"not JSON: Invalid \\escape$"),
+        (f'["😀{FILLING}",]', "not JSON: [A-Z][a-z ]*$"),
+        (f'["é{FILLING}",]', "not JSON: .* at character 7000[45]$"),
+    ],
+)
+def test_what_is_wrong_with_large_texts(raw: str, reason: str) -> None:
+    """Where it is, is said of a text that was read as it came."""
+    with pytest.raises(InvalidJSON, match=reason):
+        parse(raw.encode())
+
+
+@pytest.mark.parametrize("end", [b"\xff", b"\xed\xa0\x80", b"\xf0\x9f\x98"])
+def test_large_texts_that_are_no_utf8(end: bytes) -> None:
+    """Are none in any spelling."""
+    with pytest.raises(InvalidJSON, match="not UTF-8"):
+        parse(f'["😀{FILLING}'.encode() + end + b'"]')
+
+
+@pytest.mark.parametrize("unit", ["a", "é", "€", "😀", "aé", "aaaa😀", "\\\\", "\\u20ac"])
+def test_memory_of_large_texts(unit: str) -> None:
+    """Reading a text costs seven times its bytes at most, whatever its letters are: four of these are the value."""
+    raw = ('"😀' + unit * (1_000_000 // len(unit.encode())) + '"').encode()
+    tracemalloc.start()
+    try:
+        parse(raw)
+        assert tracemalloc.get_traced_memory()[1] <= 7 * len(raw)
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_scanner() -> None:

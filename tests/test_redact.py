@@ -66,6 +66,27 @@ def test_memory_is_bounded() -> None:
     assert len(many._known) == len(many._longest_first) == 8
 
 
+MOST = 65_536
+
+
+@pytest.mark.parametrize("at", [0, MOST - 30, MOST - 12, MOST - 11, MOST - 6, MOST - 1, MOST, MOST + 1])
+@pytest.mark.parametrize("key", ["short", "secret-0001", "secret/é-and-long"])
+def test_long_texts_are_cut(key: str, at: int) -> None:
+    """To 65,536 characters, or a few less where a key was; none is cut in two, so that its beginning would stay."""
+    text = "." * at + key + "." * MOST
+    shown = redactor(key, "another")(text)
+    assert text.replace(key, "[redacted]").startswith(shown)
+    assert MOST - 100 < len(shown) <= MOST
+
+
+@pytest.mark.parametrize("keys", [(), ("key",), ("a-long-one-that-is-nowhere",)])
+def test_a_cut_text_does_not_depend_on_the_keys(keys: tuple[str, ...]) -> None:
+    """As long as none is in it; and one that is just as long as it may be stays as it is."""
+    text = "abc." * (MOST // 4)
+    assert redactor(*keys)(text) == text
+    assert redactor(*keys)(text + "more") == text
+
+
 def test_key_in_use_is_not_forgotten() -> None:
     """Learning a key again makes it the youngest."""
     keys = [f"secret-{number}" for number in range(8)]

@@ -593,9 +593,9 @@ def test_early_messages_fill_no_memory() -> None:
 
 
 def test_large_early_messages_fill_no_memory() -> None:
-    """A mebibyte is held; with one byte more all are told, and counting begins anew."""
+    """A quarter of a mebibyte is held; with one byte more all are told, and counting begins anew."""
     bench = Bench().early()
-    half, byte = UnknownMessage("half", raw=b"x" * 524_288), UnknownMessage("byte", raw=b"x")
+    half, byte = UnknownMessage("half", raw=b"x" * 131_072), UnknownMessage("byte", raw=b"x")
     for _ in range(2):
         assert [bench.hear(event) for event in (half, half)] == [[], []]
         assert bench.hear(byte) == [half, half, byte]
