@@ -12,7 +12,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -347,16 +347,26 @@ class EventQueue:
             self._tell()
         return event
 
-    def take_now(self) -> Any:
-        """Remove and return the oldest event.
+    def queued(self) -> Iterator[Any]:
+        """Remove and give event by event, until nothing is queued."""
+        take = self._take
+        event: Event | None
+        while True:
+            try:
+                event = take()
+            except IndexError:
+                return
+            if self._starving or self._dropping:
+                self._tell()
+            yield event
+            event = None  # whoever waits for the next one must not keep this one
 
-        Raises:
-            IndexError: nothing is queued.
-        """
-        event = self._take()
-        if self._starving or self._dropping:
-            self._tell()
-        return event
+    def __iter__(self) -> Iterator[Any]:
+        """Remove and give event by event, waiting for each, until nothing will come."""
+        with contextlib.suppress(Drained):
+            while True:
+                yield from self.queued()
+                yield self.take()
 
     def take_batch(self, most: int, timeout: float | None = None) -> list[Any]:
         """Like `take`, for as many events as there are, up to `most`; waits for the first one only."""

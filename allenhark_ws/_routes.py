@@ -24,11 +24,11 @@ __all__ = ["ANY_OTHER", "Kind", "RouteTable", "check_kind", "event_key", "identi
 T = TypeVar("T")
 Kind = type[Event] | Channel
 
-_CONCRETE: Final = tuple(
-    cls
-    for cls in (getattr(events, name) for name in events.__all__)
-    if isinstance(cls, type) and issubclass(cls, Event) and not cls.__subclasses__()
+_CLASSES: Final = tuple(
+    cls for cls in map(vars(events).get, events.__all__) if isinstance(cls, type) and issubclass(cls, Event)
 )
+_CONCRETE: Final = tuple(cls for cls in _CLASSES if sum(issubclass(other, cls) for other in _CLASSES) == 1)
+"""Those without public subclasses: the twins of `_twins` are no events of their own."""
 
 
 def _mint(event: Event) -> str | None:

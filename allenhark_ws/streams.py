@@ -169,12 +169,12 @@ class Stream(Generic[E_co]):
 
     def __iter__(self) -> Iterator[E_co]:
         """Yield events as they come; ends quietly when stream or client is closed, raises when either failed."""
-        check, take_now = self._client._check_process, self._events.take_now
+        loop = self._client._loop
         while True:
-            with contextlib.suppress(IndexError):
-                while True:
-                    check()
-                    yield take_now()
+            for event in self._events.queued():
+                if loop.forked:
+                    break
+                yield event
             try:
                 event = self.get()
             except StreamClosed:

@@ -38,6 +38,10 @@ class Owner:
     on_io_thread: bool = False
     released: list[Hashable] = field(factory=list[Hashable])
 
+    @property
+    def _loop(self) -> Owner:
+        return self
+
     def _check_process(self) -> None:
         if self.forked:
             raise ClientClosed

@@ -151,8 +151,7 @@ class _Parts:
 
         def both(payloads: Sequence[bytes]) -> None:
             self._deliver(router, payloads)
-            for _ in range(len(sink.queue)):
-                sink._call_back(sink.queue.take())
+            sink.call_back(sink.queue.queued())
 
         return both
 

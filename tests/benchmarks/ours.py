@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from allenhark_ws import (
@@ -16,7 +18,16 @@ from allenhark_ws import (
 from .probes import PATIENCE, Probe
 from .wire import START, channels, mints
 
-__all__ = ["callbacks", "connect", "inline", "iteration", "per_class", "per_mint", "settle"]
+__all__ = [
+    "callbacks",
+    "callbacks_on_one_processor",
+    "connect",
+    "inline",
+    "iteration",
+    "per_class",
+    "per_mint",
+    "settle",
+]
 
 KINDS = (PriceUpdate, BotUpdate, TransactionConfirmed)
 
@@ -63,6 +74,13 @@ def callbacks(url: str, probe: Probe) -> None:
     for kind in KINDS:
         client.on(kind, probe.handler())
     _callbacks(client, probe, channels())
+
+
+def callbacks_on_one_processor(url: str, probe: Probe) -> None:
+    """The same, where nothing has to move from one processor to another; the system decides where it cannot be told."""
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    callbacks(url, probe)
 
 
 def iteration(url: str, probe: Probe) -> None:

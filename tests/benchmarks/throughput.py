@@ -28,6 +28,7 @@ CONTENDERS: Final = (
     Contender(LIMIT, "peers:raw_count", ("msgspec",), closes=True),
     Contender("allenhark_ws, inline callbacks", "ours:inline", SPEED),
     Contender("allenhark_ws, callback thread", "ours:callbacks", SPEED),
+    Contender("allenhark_ws, callback thread, one processor", "ours:callbacks_on_one_processor", SPEED),
     Contender("allenhark_ws, for event in stream", "ours:iteration", SPEED),
     Contender("allenhark_ws, inline, bare install", "ours:inline", bare=True),
 )
