@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from ._words import counted
+
 if TYPE_CHECKING:
     from .client import Client, Subscription
     from .streams import Stream
@@ -60,7 +62,7 @@ def text(value: object) -> str:
     """The value as HTML that shows its text and does nothing else; the end of a long one is cut off."""
     told = str(value)
     rest = len(told) - _LONGEST
-    return escape(told) if rest <= 0 else f"{escape(told[:_LONGEST])}… ({rest:,} more characters)"
+    return escape(told) if rest <= 0 else f"{escape(told[:_LONGEST])}… ({counted(rest, 'more character')})"
 
 
 def table(title: str, rows: Iterable[tuple[str, str]]) -> str:
@@ -158,13 +160,16 @@ def client_html(client: Client, where: str) -> str:
         ("url", text(where)),
         (f"channels ({len(channels):,})", _channels(channels)),
         ("connected since", text(_plain(stats.connected_since))),
-        ("received", f"{stats.messages_received:,} messages, {stats.bytes_received:,} bytes"),
-        ("sent", f"{stats.messages_sent:,} messages"),
+        ("received", f"{counted(stats.messages_received, 'message')}, {counted(stats.bytes_received, 'byte')}"),
+        ("sent", counted(stats.messages_sent, "message")),
         ("round trip", f"last {milliseconds(stats.rtt_last)}, mean {milliseconds(stats.rtt_avg)}"),
         ("reconnects", f"{stats.reconnects:,}"),
         ("dropped", f"{stats.dropped:,}"),
         ("not understood", f"{stats.unknown:,} unknown, {stats.invalid:,} invalid"),
-        ("callbacks", f"{stats.callback_backlog:,} events waiting, {stats.callback_errors:,} errors"),
+        (
+            "callbacks",
+            f"{counted(stats.callback_backlog, 'event')} waiting, {counted(stats.callback_errors, 'error')}",
+        ),
     ]
     if client.error is not None:
         rows.append(("error", text(client.error)))

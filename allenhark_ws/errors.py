@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from attrs import Factory, define, field
 
+from ._words import counted
+
 if TYPE_CHECKING:
     from .events import ServerError
 
@@ -146,7 +148,7 @@ class ConnectionFailed(AllenHarkError):
         if self.attempts is None:
             return f"{self.reason}; the client tries again by itself unless it was closed"
         return (
-            f"gave up after {self.attempts} failed attempts, the last one: {self.reason}; "
+            f"gave up after {counted(self.attempts, 'failed attempt')}, the last one: {self.reason}; "
             "make a new client to try again"
         )
 
@@ -170,7 +172,7 @@ class ConnectTimeout(ConnectionFailed, TimeoutError):
     timeout: float = field(default=0.0, kw_only=True)
 
     def __str__(self) -> str:
-        tries = "" if not self.attempts else f" after {self.attempts} failed attempts"
+        tries = "" if not self.attempts else f" after {counted(self.attempts, 'failed attempt')}"
         return (
             f"not connected within {self.timeout:g} s{tries}: {self.reason}; "
             "pass a longer timeout to connect(), or use start() to keep trying in the background"
@@ -359,7 +361,7 @@ class SlowConsumer(AllenHarkError):
 
     def __str__(self) -> str:
         return (
-            f"{self.consumer} fell {self.maxsize} events behind; read faster, make its queue larger, "
+            f"{self.consumer} fell {counted(self.maxsize, 'event')} behind; read faster, make its queue larger, "
             'or choose overflow="drop_oldest", "latest" or "block"'
         )
 
@@ -391,8 +393,9 @@ class RecordingError(AllenHarkError):
 
     def __str__(self) -> str:
         where = self.path if self.line is None else f"{self.path}, line {self.line}"
-        others = "" if self.count == 1 else f" (and {self.count - 1} more damaged lines; the others were read)"
-        return f"{where}: {self.problem}{others}"
+        if self.count == 1:
+            return f"{where}: {self.problem}"
+        return f"{where}: {self.problem} (and {counted(self.count - 1, 'more damaged line')}; the others were read)"
 
 
 @define(slots=False, eq=False, repr=False)

@@ -63,6 +63,7 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
     ),
     (frozenset({"config", "events", "errors", "channels", "stats", "state", "_typing"}),),
     (frozenset({"_frozen"}), frozenset({"_html"}), frozenset({"_json"}), frozenset({"_process"})),
+    (frozenset({"_words"}),),
 )
 """Top-level modules and subpackages, the highest row first.
 

@@ -162,6 +162,7 @@ def test_client() -> None:
     with Scripted(url="ws://127.0.0.1:1/path?token=hidden").ready() as scripted:
         client = scripted.client
         client.subscribe(Price("mint-a"))
+        assert "received 1 message, " in page(client).text
         scripted.wire.push(price("mint-a"), {"type": "odd"})
         scripted.settle()
         shown = page(client).text

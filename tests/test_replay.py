@@ -654,7 +654,7 @@ def test_damaged_lines(path: Path) -> None:
     client = replay(path, speed=0)
     stream, events = client.stream(), list[Event]()
     client.on(Event, events.append)
-    with pytest.raises(RecordingError, match=r"day\.jsonl, line 3: not JSON.* \(and 1 more damaged lines") as caught:
+    with pytest.raises(RecordingError, match=r"day\.jsonl, line 3: not JSON.* \(and 1 more damaged line;") as caught:
         client.run_forever()
     assert (caught.value.line, caught.value.count) == (3, 2)
     assert [event.price for event in events if isinstance(event, PriceUpdate)] == [0.0, 1.0, 2.0, 3.0]

@@ -435,7 +435,7 @@ def test_wait_for_looks_again_by_itself(sim: Simulator) -> None:
 def test_wait_for_tells_what_was_seen(sim: Simulator, connect: Connect) -> None:
     """The TimeoutError says how many connections and messages there were, and the last violations."""
     settled(sim, connect(sim), PING)
-    with pytest.raises(TimeoutError, match=r"0\.01 s; .* 1 live connections, 1 messages .* 'ping'; violations: .*ping"):
+    with pytest.raises(TimeoutError, match=r"0\.01 s; live .*: 1, .* received: 1, .* 'ping'; violations: .*ping"):
         sim.wait_for(lambda: False, timeout=0.01)
 
 
@@ -715,7 +715,7 @@ def test_a_simulator_that_never_ran_has_seen_nothing() -> None:
     sim.stop()
     assert (sim.connections, sim.subscriptions) == (0, frozenset())
     assert (sim.received, sim.violations, sim.history) == ([], [], ())
-    assert repr(sim) == "<Simulator ws stopped, 0 connections>"
+    assert repr(sim) == "<Simulator ws stopped, connections: 0>"
 
 
 def test_start_and_stop_may_be_repeated(connect: Connect) -> None:
@@ -733,7 +733,7 @@ def test_start_and_stop_may_be_repeated(connect: Connect) -> None:
     with sim:
         assert sim.url == url
         assert receive(connect(sim, AUTH, PING))["type"] == "pong"
-        assert repr(sim) == f"<Simulator ws port {port_of(sim)}, 1 connections>"
+        assert repr(sim) == f"<Simulator ws port {port_of(sim)}, connections: 1>"
     assert sim.history == ((AUTH,), (AUTH, PING))
 
 

@@ -377,7 +377,7 @@ def test_the_start_is_the_users(sim: VirtualSimulator) -> None:
     other = VirtualSimulator(start=datetime(2030, 1, 1, 5, tzinfo=east))
     assert other.now == datetime(2030, 1, 1, tzinfo=timezone.utc)
     assert other.now.tzinfo is timezone.utc
-    assert repr(other) == "<VirtualSimulator at 2030-01-01 00:00:00, 0 clients>"
+    assert repr(other) == "<VirtualSimulator at 2030-01-01 00:00:00, clients: 0>"
 
 
 @pytest.mark.parametrize(

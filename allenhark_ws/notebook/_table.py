@@ -16,6 +16,7 @@ from typing import Final
 from attrs import define, field
 
 from .._html import BAD, GOOD, MUTED, milliseconds, state_badge, text
+from .._words import counted
 from ..channels import Bot, Channel, Price, Transactions
 from ..events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
 from ..stats import Stats
@@ -135,7 +136,8 @@ class LiveTable:
                 f'<div style="margin-top:.5em;{MUTED}">nothing is subscribed yet: client.subscribe(Price(mint))</div>'
             )
         rest = len(self._channels) - len(shown)
-        more = f'<div style="margin-top:.4em;{MUTED}">and {rest:,} more channels</div>' if rest else ""
+        told = counted(rest, "more channel")
+        more = f'<div style="margin-top:.4em;{MUTED}">and {told}</div>' if rest else ""
         names = (("channel", "left"), ("price", "right"), ("change", "right"), ("trend", "left"), ("volume", "right"))
         head = "".join(f'<th style="{_CELL}{side};font-weight:normal;{MUTED}">{name}</th>' for name, side in names)
         rows = "".join(map(self._row, shown))

@@ -17,6 +17,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
+from .._words import counted
 from ..events import Event, EventsDropped
 from ._format import encode
 
@@ -173,7 +174,7 @@ class Recorder:
             self.stop()
 
     def __repr__(self) -> str:
-        return f"<Recorder {self.path}: {self.frames} frames, {self.lost} lost>"
+        return f"<Recorder {self.path}: {counted(self.frames, 'frame')}, {self.lost} lost>"
 
     # --- For the client's threads
 

@@ -116,7 +116,7 @@ class Journal:
 
     def _report(self, timeout: float) -> str:
         with self._changed:
-            facts = f"{len(self._live)} live connections, {len(self._received)} messages received"
+            facts = f"live connections: {len(self._live)}, messages received: {len(self._received)}"
             last = f", the last of type {self._received[-1].get('type')!r}" if self._received else ""
             wrong = f"; violations: {'; '.join(self._violations[-3:])}" if self._violations else ""
-        return f"not so within {timeout:g} s; the simulator has {facts}{last}{wrong}"
+        return f"not so within {timeout:g} s; {facts}{last}{wrong}"

@@ -125,7 +125,7 @@ class FaultProxy:
 
     def __repr__(self) -> str:
         place = f"port {self._port}" if self._running else "stopped"
-        return f"<{type(self).__name__} {place}, {self.connections} connections>"
+        return f"<{type(self).__name__} {place}, connections: {self.connections}>"
 
     # -- what it is and has seen --------------------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class Simulator:
     def __repr__(self) -> str:
         scheme = "ws" if self._server_tls is None else "wss"
         place = f"port {self._port}" if self._running else "stopped"
-        return f"<{type(self).__name__} {scheme} {place}, {self.connections} connections>"
+        return f"<{type(self).__name__} {scheme} {place}, connections: {self.connections}>"
 
     @property
     def url(self) -> str:

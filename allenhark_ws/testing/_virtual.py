@@ -113,7 +113,7 @@ class VirtualSimulator:
         self.close_clients()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {self.now:%Y-%m-%d %H:%M:%S}, {len(self._clients)} clients>"
+        return f"<{type(self).__name__} at {self.now:%Y-%m-%d %H:%M:%S}, clients: {len(self._clients)}>"
 
     # --- Time
 
