@@ -34,6 +34,7 @@ _DTYPES: Final = {
     "volume": "float64",
     "bot_id": _TEXT,
     "event": _TEXT,
+    "data": "object",
     "signature": _TEXT,
     "profit": "float64",
     "wallet": _TEXT,
@@ -61,6 +62,7 @@ def to_dataframe(events: Iterable[Event], *, decimal: bool | None = None) -> pd.
     mint                           string                  of a `PriceUpdate`
     price, volume                  float64 or object       of a `PriceUpdate`
     bot_id, event                  string                  of a `BotUpdate`
+    data                           object                  the mapping of a `BotUpdate` that is no trade
     signature                      string                  of a trade, or of a `TransactionConfirmed`
     profit                         float64 or object       of a trade
     wallet, status                 string                  of a `TransactionConfirmed`; the wallet when it is known

@@ -93,8 +93,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("name", ["day.csv", "day.csv.gz"])
 def test_csv(tmp_path: Path, source: Path, name: str) -> None:
-    """A header row and a row for each data event; the rest is counted."""
-    assert convert(source, tmp_path / name) == Converted(rows=4, others=2, damaged=0, error=None)
+    """A header row and a row for each data event; the rest is counted, by kind too."""
+    kinds = {"Pong": 1, "InvalidMessage": 1}
+    assert convert(source, tmp_path / name) == Converted(rows=4, others=2, damaged=0, error=None, kinds=kinds)
     assert read_csv(tmp_path / name) == ROWS
 
 
@@ -113,15 +114,16 @@ def test_parquet(tmp_path: Path, source: Path) -> None:
 
 
 def test_the_words_are_those_of_dataframes() -> None:
-    """What both have is called the same and is the same."""
+    """What both have is called the same and is the same; a file has text where a frame has a mapping."""
     pandas = pytest.importorskip("pandas", reason="needs the extra notebook")
     decoded = [Codec().decode(json.dumps(message).encode(), AT) for message in (PRICE, TRADE, NOTE, TRANSACTION)]
     events = [event for event in decoded if isinstance(event, DataEvent)]
     frame = to_dataframe(events)
     common = [name for name in COLUMNS if name in frame.columns]
-    assert common[:2] == ["received_at", "event_type"]
+    assert {*COLUMNS} - {*common} == {frame.index.name}
     for event, (_, seen) in zip(events, frame.iterrows(), strict=True):
         values = dict(zip(COLUMNS, row(event), strict=True))
+        values["data"] = values["data"] and json.loads(values["data"])
         assert {name: None if pandas.isna(seen[name]) else seen[name] for name in common} == {
             name: values[name] for name in common
         }

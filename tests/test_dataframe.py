@@ -43,6 +43,7 @@ DTYPES = {
     "volume": "float64",
     "bot_id": "string",
     "event": "string",
+    "data": "object",
     "signature": "string",
     "profit": "float64",
     "wallet": "string",
@@ -105,7 +106,7 @@ def test_bots() -> None:
     trade = {"event": "trade_executed", "signature": "sig-b", "profit": -0.5}
     assert row(TRADE) == {"timestamp": WHEN, "received_at": LATER, **told, **trade}
     other = BotUpdate("bot-a", "paused", {"why": {"reason": "night"}})
-    assert row(other) == {**told, "event": "paused", "other": {"data": other.data}}
+    assert row(other) == {**told, "event": "paused", "data": other.data}
 
 
 def test_transaction() -> None:

@@ -6,7 +6,8 @@ unless that was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import click
 from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
@@ -54,10 +55,15 @@ def run_convert(sources: Sequence[str], target: str, *, overwrite: bool, series:
         pass
     if converted is None:
         raise click.UsageError(f"{target} is there already: choose another file, or replace it by --overwrite")
-    others = f", {counted(converted.others, 'other frame')} left out" if converted.others else ""
-    tell(console, f"{counted(converted.rows, 'row')}{others}", style="dim")
+    tell(console, counted(converted.rows, "row") + _left_out(converted.kinds), style="dim")
     if converted.error is None:
         return 0
     damaged = counted(converted.damaged, "line")
     say(f"{damaged} left out that cannot be read; {converted.error}", style="red")
     return 1
+
+
+def _left_out(kinds: Mapping[str, int]) -> str:
+    """What made no row, since it is no data; `ServerError` is "server error" to a person."""
+    told = [counted(number, re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()) for kind, number in kinds.items()]
+    return f"; left out, being no data: {', '.join(told)}" if told else ""

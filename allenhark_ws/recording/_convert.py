@@ -12,14 +12,15 @@ import errno
 import gzip
 import io
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 from uuid import uuid4
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from .._codec import Codec
 from ..errors import ConfigurationError, RecordingError
@@ -44,21 +45,23 @@ class Converted:
 
     Attributes:
         rows: data events, each of which became a row.
-        others: frames that are no data events: pongs, errors, unknown and invalid messages.
+        others: frames that are no data events.
         damaged: lines of the recording that could not be read.
         error: the error of the first of them, or None.
+        kinds: how many of the others are of which class: `Pong`, `ServerError`, `UnknownMessage`, `InvalidMessage`.
 
     Example:
         >>> with client.record("day.jsonl"):
         ...     seconds = client.flush()  # a pong
         >>> recording.convert("day.jsonl", "day.csv")
-        Converted(rows=0, others=1, damaged=0, error=None)
+        Converted(rows=0, others=1, damaged=0, error=None, kinds={'Pong': 1})
     """
 
     rows: int
     others: int
     damaged: int
     error: RecordingError | None
+    kinds: Mapping[str, int] = field(factory=dict[str, int], hash=False)
 
 
 def convert(
@@ -100,7 +103,8 @@ def convert(
         with _replacing(path, overwrite=overwrite) as file, table(file) as writer:
             for some in rows.in_lots():
                 writer.write(some)
-        return Converted(rows.count, rows.others, reader.damaged, errors[0] if errors else None)
+        error = errors[0] if errors else None
+        return Converted(rows.count, rows.others.total(), reader.damaged, error, dict(rows.others))
 
 
 @define(eq=False)
@@ -110,7 +114,7 @@ class _Rows:
     _reader: Reader
     _progress: Callable[[int, int], object] | None
     count: int = 0
-    others: int = 0
+    others: Counter[str] = field(factory=Counter[str])
 
     def in_lots(self) -> Iterator[list[Row]]:
         """As many at a time as are written together."""
@@ -126,7 +130,7 @@ class _Rows:
                 self.count += 1
                 yield row(event)
             else:
-                self.others += 1
+                self.others[type(event).__name__] += 1
             if self._reader.position != position:
                 position = self._reader.position
                 self._tell()

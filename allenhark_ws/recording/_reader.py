@@ -274,10 +274,11 @@ def _check(path: str) -> int:
     """
     with _open(path) as file:
         first = next(_pieces(file), b"")
+        size = os.fstat(file.fileno()).st_size
         try:
             check_header(b"" if isinstance(first, Damaged) else first.partition(b"\n")[0])
         except Damaged as error:
-            problem = str(error)
+            problem = str(error) if size else "this is no recording: the file is empty"
         else:
-            return os.fstat(file.fileno()).st_size
+            return size
     raise RecordingError(path, problem, line=1)
