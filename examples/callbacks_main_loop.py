@@ -23,7 +23,7 @@ USDC = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("mints", nargs="*", default=[SOL, USDC], help="token mint addresses; SOL and USDC by default")
-    parser.add_argument("--seconds", type=float, default=60, help="how long to run")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to run (default: %(default)s)")
     arguments = parser.parse_args()
 
     prices: dict[str, float] = {}

@@ -23,7 +23,7 @@ BONK = "DezXAZ8z7PnrnRJjz3wXBoRgixCa6xjnB7YaB1pPB263"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("mints", nargs="*", default=[SOL, USDC, BONK], help="token mint addresses; three by default")
-    parser.add_argument("--every", type=float, default=1.0, help="seconds between two looks")
+    parser.add_argument("--every", type=float, default=1.0, help="seconds between two looks (default: %(default)s)")
     arguments = parser.parse_args()
 
     with Client() as client, client.stream(*map(Price, arguments.mints), overflow="latest") as stream:

@@ -22,7 +22,7 @@ SOL = "So11111111111111111111111111111111111111112"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("mint", nargs="?", default=SOL, help="a token's mint address; SOL by default")
-    parser.add_argument("--events", type=int, default=100, help="how many prices to average")
+    parser.add_argument("--events", type=int, default=100, help="how many prices to average (default: %(default)s)")
     arguments = parser.parse_args()
 
     turnover = volume = Decimal(0)

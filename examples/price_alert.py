@@ -19,7 +19,7 @@ SOL = "So11111111111111111111111111111111111111112"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("mint", nargs="?", default=SOL, help="a token's mint address; SOL by default")
-    parser.add_argument("--percent", type=float, default=1.0, help="how far it must have moved")
+    parser.add_argument("--percent", type=float, default=1.0, help="how far it must have moved (default: %(default)s)")
     arguments = parser.parse_args()
 
     with Client() as client, client.stream(Price(arguments.mint), Gap) as stream:

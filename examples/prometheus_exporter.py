@@ -20,8 +20,9 @@ from allenhark_ws.metrics import ClientMetrics
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("bots", nargs="*", default=["bot_abc123"], help="bot ids")
-    parser.add_argument("--port", type=int, default=9000, help="where to serve the metrics; 0: any free port")
+    parser.add_argument("bots", nargs="*", default=["bot_abc123"], help="bot ids; bot_abc123 by default")
+    words = "where to serve the metrics; 0: any free port (default: %(default)s)"
+    parser.add_argument("--port", type=int, default=9000, help=words)
     arguments = parser.parse_args()
 
     metrics = ClientMetrics()

@@ -27,9 +27,10 @@ def work(name: str, stream: Stream[BotUpdate], totals: dict[str, float]) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("bots", nargs="*", default=["bot_abc123"], help="bot ids")
-    parser.add_argument("--seconds", type=float, default=60, help="how long to run")
-    parser.add_argument("--workers", type=int, default=2, help="how many threads share the queue")
+    parser.add_argument("bots", nargs="*", default=["bot_abc123"], help="bot ids; bot_abc123 by default")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to run (default: %(default)s)")
+    words = "how many threads share the queue (default: %(default)s)"
+    parser.add_argument("--workers", type=int, default=2, help=words)
     arguments = parser.parse_args()
 
     totals: dict[str, float] = {}

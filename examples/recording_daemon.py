@@ -22,10 +22,12 @@ SOL = "So11111111111111111111111111111111111111112"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("path", nargs="?", default="market.jsonl.gz", help="the file; compressed when it ends in .gz")
+    words = "the file; compressed when it ends in .gz (default: %(default)s)"
+    parser.add_argument("path", nargs="?", default="market.jsonl.gz", help=words)
     parser.add_argument("--price", dest="mints", action="append", help="a token's mint address; SOL by default")
     parser.add_argument("--bot", dest="bots", action="append", default=[], help="a bot's id")
-    parser.add_argument("--rotate", type=float, default=86_400, metavar="SECONDS", help="when to begin a new file")
+    words = "when to begin a new file (default: %(default)s)"
+    parser.add_argument("--rotate", type=float, default=86_400, metavar="SECONDS", help=words)
     arguments = parser.parse_args()
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)

@@ -21,7 +21,7 @@ WALLETS = "9WzDXwBbmkg8ZTbNMqUxvQRAyrZzDsGYdLVL9zYtAWWM", "5tzFkiKscXHK5ZXCGbXZx
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("wallets", nargs="*", default=list(WALLETS), help="wallet addresses; two by default")
-    parser.add_argument("--seconds", type=float, default=60, help="how long to run")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to run (default: %(default)s)")
     arguments = parser.parse_args()
 
     def show(event: TransactionConfirmed) -> None:

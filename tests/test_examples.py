@@ -311,6 +311,18 @@ def test_a_wrong_key_is_the_last_line(market: Simulator, name: str) -> None:
     assert "pa55word" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("[!_]*.py")))
+def test_help_tells_every_default(name: str) -> None:
+    """Of all that need not be said; without a market, which nobody asked for."""
+    done = subprocess.run(
+        command(name, "--help"), env=environment(None), capture_output=True, text=True, timeout=LONG, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    defaults = re.findall(r"default=(?!\[\])", (EXAMPLES / name).read_text(encoding="utf-8"))
+    assert defaults
+    assert len(re.findall(r"by\s+default|\(default:", done.stdout)) >= len(defaults)
+
+
 def test_every_example_has_a_test() -> None:
     """No example rots unseen."""
     tested = {name.removeprefix("test_") + ".py" for name in globals() if name.startswith("test_")}
