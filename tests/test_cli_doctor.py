@@ -138,6 +138,53 @@ def test_lines_for_a_person(capsys: pytest.CaptureFixture[str]) -> None:
     assert KEY not in shown
 
 
+def test_without_a_key_it_goes_as_far_as_the_upgrade(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever needs no key is looked at, nothing is sent; how to give one is said once, and the exit code is 2."""
+    monkeypatch.delenv("ALLENHARK_API_KEY")
+    with Simulator() as server:
+        assert main(["doctor", "--url", server.url]) == 2
+        server.wait_for(lambda: server.history and not server.connections)
+        assert (server.received, server.violations) == ([], [])
+    shown = capsys.readouterr()
+    steps = {line[12:21].strip(): line[:12].strip() for line in shown.out.splitlines() if line[:12].strip()}
+    assert steps["upgrade"] == "ok"
+    assert (steps["auth"], steps["pong"]) == ("skipped", "not reached")
+    assert "auth     not tried: there is no API key\n" in shown.out
+    assert shown.out.endswith("\nall is well as far as it goes without a key\n")
+    how = "no API key: set the variable ALLENHARK_API_KEY, or pass --api-key-file FILE (-: stdin)"
+    assert shown.err == f"allenhark-ws: {how}\n"
+    assert "ALLENHARK_API_KEY" not in shown.out
+    with Simulator() as server:
+        assert main(["doctor", "--url", server.url, "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert (report["ok"], report["exit_code"], report["failed"]) == (False, 2, None)
+    assert next(step for step in report["steps"] if step["step"] == "auth")["advice"] == how
+
+
+def test_without_a_key_a_failure_is_found_all_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it failed at is shown; the missing key makes the exit code."""
+    monkeypatch.delenv("ALLENHARK_API_KEY")
+    with closed_port() as port:
+        assert main(["doctor", "--url", f"ws://127.0.0.1:{port}"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.endswith("\nit fails at: tcp\n")
+    assert shown.err.startswith("allenhark-ws: no API key: ")
+
+
+def test_loopback_needs_no_tls(capsys: pytest.CaptureFixture[str]) -> None:
+    """No alarm about a key that stays on this machine; ws:// to any other is refused before."""
+    with Simulator(api_keys=(KEY,)) as server:
+        assert main(["doctor", "--url", server.url]) == 0
+        assert main(["doctor", "--url", "ws://example.com/"]) == 2
+    shown = capsys.readouterr()
+    assert "tls      ws:// has none; the key does not leave this machine\n" in shown.out
+    assert "in clear: use wss://" in shown.err
+
+
 def test_lines_of_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     """What failed stands out, what to do is under it, the rest was not reached."""
     with closed_port() as port:

@@ -12,7 +12,19 @@ for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
 
 from rich.console import Console
 
-from allenhark_ws import AuthenticationError, ConnectionFailed, Price, PriceUpdate
+from allenhark_ws import (
+    AuthenticationError,
+    Closed,
+    Connected,
+    ConnectionFailed,
+    ConnectionLost,
+    Disconnected,
+    Event,
+    Price,
+    PriceUpdate,
+    Reconnecting,
+    ServerError,
+)
 from allenhark_ws.cli import _live
 from allenhark_ws.cli._live import Live, Notices
 
@@ -127,3 +139,33 @@ def test_a_terminal_error_is_raised(simulator: Simulator, page: io.StringIO) -> 
     """A wrong key ends it at once."""
     with live(simulator, page, Clock(), key="wrong") as source, pytest.raises(AuthenticationError):
         list(source.batches())
+
+
+BUSY = ServerError("too many connections")
+RETRY = Reconnecting(2, 1.0, ConnectionFailed("too many connections"))
+READY = Connected(1, 0.1)
+LOST = Disconnected(1006, "", ConnectionLost("reset"), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "with_lifecycle", "without"),
+    [
+        ([BUSY, RETRY], 1, 1),
+        ([BUSY, Closed(AuthenticationError("too many connections"))], 0, 0),
+        ([READY, BUSY], 1, 1),
+        ([READY, LOST, BUSY, RETRY], 1, 1),
+        ([BUSY, READY], 1, 1),
+    ],
+)
+def test_what_the_server_complains_of_is_told_once(
+    events: list[Event], with_lifecycle: int, without: int, simulator: Simulator
+) -> None:
+    """Not by itself when what it leads to tells of it: the next attempt, or the error that ends the command."""
+    for lifecycle, times in ((True, with_lifecycle), (False, without)):
+        page = io.StringIO()
+        notices = Notices(Console(file=page, soft_wrap=True), lifecycle=lifecycle)
+        client = client_of(simulator, "test-key")
+        source = Live(client, (), notices, seconds=None, patience=1.0)
+        list(source._sorted(events))
+        client.close()
+        assert page.getvalue().count("too many connections") == times

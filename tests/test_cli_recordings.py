@@ -149,6 +149,15 @@ def test_a_recording_that_never_began_leaves_no_file(append: tuple[str, ...], tm
     assert path.exists() is bool(append)
 
 
+@pytest.mark.parametrize("append", [(), ("--append",)])
+def test_a_rejected_key_leaves_no_file(append: tuple[str, ...], simulator: Simulator, tmp_path: Path) -> None:
+    """The rejection alone is no recording, and would be in the way of the next try, with the right key."""
+    path = tmp_path / "day.jsonl"
+    done = run("record", str(path), "--price", "m", *append, env=access(simulator, "sk-wrong"))
+    assert done.returncode == 3
+    assert path.exists() is bool(append)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -348,7 +357,22 @@ def test_replay_into_a_closed_pipe_and_interrupted(recorded: Path) -> None:
     with Running("replay", str(recorded), "--speed", "0.000001", env=environment()) as replay:
         replay.line()
         replay.interrupt()
-        assert replay.end()[0] == 130
+        code, out, talk = replay.end()
+    assert (code, out) == (130, "")
+    assert talk == "allenhark-ws: 1 event\n"
+
+
+@pytest.mark.parametrize(("content", "code", "words"), [(HEADER, 0, "holds no frames"), (b"", 1, "the file is empty")])
+def test_a_recording_of_nothing(
+    content: bytes, code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says so, rather than nothing at all."""
+    path = tmp_path / "empty.jsonl"
+    path.write_bytes(content)
+    assert main(["replay", str(path), "--speed", "0"]) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert words in shown.err
 
 
 # -- convert
@@ -360,7 +384,7 @@ def test_convert_makes_a_table(name: str, recorded: Path, tmp_path: Path, capsys
     path = tmp_path / name
     assert main(["convert", str(recorded), str(path)]) == 0
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "allenhark-ws: 3 rows, 2 other frames left out\n")
+    assert (shown.out, shown.err) == ("", "allenhark-ws: 3 rows; left out, being no data: 1 pong, 1 invalid message\n")
     content = path.read_bytes()
     text = (gzip.decompress(content) if name.endswith(".gz") else content).decode()
     rows = list(csv.DictReader(text.splitlines()))

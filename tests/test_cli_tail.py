@@ -70,7 +70,37 @@ def test_it_subscribes_to_what_was_asked_for_once(simulator: Simulator) -> None:
         simulator.wait_for(lambda: len(simulator.subscriptions) == 3, LONG)
         assert simulator.subscriptions == {Price("m"), Bot("b"), Transactions("w")}
         tail.interrupt()
-        assert tail.end()[0] == 130
+        code, _, talk = tail.end()
+    assert code == 130
+    assert talk.splitlines()[-1] == "allenhark-ws: 0 events"
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_count(simulator: Simulator, number: signal.Signals, code: int) -> None:
+    """Of the lines that were printed, as at any other end, on stderr."""
+    with Running("tail", "--price", "m", env=access(simulator)) as tail:
+        simulator.wait_for(lambda: subscribed(simulator, "m"), LONG)
+        for value in (1.5, 2.5):
+            simulator.publish(price("m", value))
+            tail.line()
+        tail.process.send_signal(number)
+        ended, rest, talk = tail.end()
+    assert (ended, rest) == (code, "")
+    assert talk.splitlines()[-1] == "allenhark-ws: 2 events"
+
+
+@posix
+def test_ctrl_c_before_a_connection_counts_nothing(simulator: Simulator) -> None:
+    """There is nothing to count."""
+    with FaultProxy(simulator.url) as proxy:
+        proxy.refuse()
+        with Running("tail", "--price", "m", env=access(proxy)) as tail:
+            tail.await_talk("attempt 1 failed")
+            tail.interrupt()
+            code, _, talk = tail.end()
+    assert code == 130
+    assert " events" not in talk
 
 
 def test_text_when_asked_for(market: Simulator) -> None:
@@ -182,6 +212,14 @@ def test_a_wrong_key_is_3(simulator: Simulator) -> None:
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.splitlines()[-1].startswith("allenhark-ws: the server rejected the API key: invalid API key")
     assert "sk-wrong" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--no-lifecycle",), ("-q",)])
+def test_a_wrong_key_is_told_once(simulator: Simulator, options: tuple[str, ...]) -> None:
+    """Not as the server's words before that."""
+    done = run("tail", "--price", "m", *options, env=access(simulator, "sk-wrong"))
+    assert done.returncode == 3
+    assert done.stderr.count("invalid API key") == len(done.stderr.splitlines()) == 1
 
 
 def test_nobody_there_is_1(tmp_path: Path) -> None:

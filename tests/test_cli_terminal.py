@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +43,37 @@ def test_tail_shows_lines_for_a_person(short: Path) -> None:
         assert "\x1b[32m" in terminal.screen(colours=True) or "\x1b[1;32m" in terminal.screen(colours=True)
         terminal.press("C-c")
         screen = terminal.wait_for(r"\[exit \d+\]")
-    assert "[exit 130]" in screen
+    assert screen.rstrip().splitlines()[-2:] == ["allenhark-ws: 3 events", "[exit 130]"]
     assert "Traceback" not in screen
+
+
+@pytest.mark.parametrize(
+    ("command", "sign"),
+    [
+        (("tail", "--price", "m", "--quiet"), "PriceUpdate"),
+        (("simulate",), "Ctrl-C ends it"),
+        (("doctor",), "upgrade"),
+    ],
+)
+def test_ctrl_c_leaves_a_line_to_the_prompt(short: Path, command: tuple[str, ...], sign: str) -> None:
+    """It begins where the terminal has shown ^C, not behind it, whatever was said at the end."""
+    with Simulator(feed=True) as server:
+        server.mute_pongs(command == ("doctor",))
+        with Terminal(short, access(server), *command) as terminal:
+            terminal.wait_for(sign)
+            terminal.press("C-c")
+            screen = terminal.wait_for(r"\[exit \d+\]")
+    assert "[exit 130]" in screen.splitlines()
+
+
+def test_lines_fit_into_80_columns(short: Path) -> None:
+    """Those of the demo, each with its time."""
+    with Terminal(short, environment(), "demo", "--seconds", "3") as terminal:
+        terminal.wait_for(r"\[exit 0\]")
+        lines = terminal.screen().splitlines()
+    shown = [line for line in lines if re.search(r"(Update|Confirmed|Connected|Closed) ", line) and "│" not in line]
+    assert len(shown) > 3
+    assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3}Z ", line) and len(line.rstrip()) <= 80 for line in shown)
 
 
 def test_no_color(short: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
     pytest.importorskip(needed, reason="needs the extra cli")
 
+import click
 from click.testing import CliRunner
 
 from allenhark_ws.cli import main
@@ -24,7 +25,6 @@ from .commands import environment, run
 from .patience import LONG
 from .simulators import Simulator
 
-CONNECTING = ("tail", "doctor")
 NAMES = ("completion", "convert", "demo", "doctor", "record", "replay", "simulate", "tail")
 
 
@@ -56,11 +56,18 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (("tail",), "--price MINT, --bot ID or --wallet ADDRESS"),
         (("tail", "--price", " "), "the identifier is empty"),
         (("tail", "--price", "m", "--limit", "0"), "--limit"),
-        (("tail", "--price", "m", "--seconds", "0"), "--seconds"),
-        (("tail", "--price", "m", "--seconds", "nan"), "nan is no number of seconds"),
-        (("record", "r.jsonl", "--price", "m", "--interval", "inf"), "inf is no number of seconds"),
-        (("tail", "--price", "m", "--api-key", "secret"), "No such option"),
-        (("simulate", "--port", "65536"), "--port"),
+        (("tail", "--price", "m", "--limit", "1.5"), "'--limit': '1.5' is not a whole number, 1 or more."),
+        (("tail", "--price", "m", "--seconds", "0"), "'--seconds': '0' is not a number of seconds above 0."),
+        (("tail", "--price", "m", "--seconds", "abc"), "'abc' is not a number of seconds above 0."),
+        (("tail", "--price", "m", "--seconds", "nan"), "'nan' is not a number of seconds above 0."),
+        (("record", "r.jsonl", "--price", "m", "--interval", "inf"), "'inf' is not a number of seconds above 0."),
+        (("record", "r.jsonl", "--max-bytes", "0"), "'--max-bytes': '0' is not a whole number, 1 or more."),
+        (("replay", "--speed", "-1", "r.jsonl"), "'--speed': '-1' is not a number, 0 or more."),
+        (("replay", "--speed", "inf", "r.jsonl"), "'inf' is not a number, 0 or more."),
+        (("tail", "--price", "m", "--nothing"), "No such option"),
+        (("replay", "--api-key", "secret"), "No such option"),
+        (("simulate", "--port", "65536"), "'--port': '65536' is not a port, 0 to 65535."),
+        (("demo", "--seed", "x"), "'--seed': 'x' is not a whole number."),
         (("simulate", "--ca-file", "x.pem"), "pass --tls too"),
         (("completion", "tcsh"), "tcsh"),
         (("completion",), "bash"),
@@ -80,13 +87,26 @@ def test_wrong_usage_is_2_and_says_what_to_do(
     assert words.lower() in "\n".join(rest).lower()
 
 
-@pytest.mark.parametrize("command", CONNECTING)
-def test_no_key_is_2(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [("tail", "--price", "m"), ("record", "r.jsonl", "--price", "m")])
+def test_no_key_is_2(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """Without a key it says where one may come from."""
-    code, said = told(capsys, command, *(["--price", "m"] if command == "tail" else []))
+    code, said = told(capsys, *command)
     assert code == 2
-    assert "ALLENHARK_API_KEY" in said
-    assert "--api-key-file" in said
+    assert "no API key: set the variable ALLENHARK_API_KEY, or pass --api-key-file" in said
+
+
+@pytest.mark.parametrize("words", [("--api-key", "sk-secret"), ("--api-key=sk-secret",)])
+@pytest.mark.parametrize("command", [("tail", "--price", "m"), ("record", "r.jsonl"), ("doctor",)])
+def test_a_key_on_the_command_line_is_2(
+    command: tuple[str, ...], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says why there is no such option, and what to do instead, not what else is spelt like it."""
+    code, said = told(capsys, *command, *words)
+    assert code == 2
+    assert "there is no option --api-key, since" in said
+    assert "set the variable ALLENHARK_API_KEY, or pass --api-key-file" in said
+    assert "Did you mean" not in said
+    assert "sk-secret" not in said
 
 
 @pytest.mark.parametrize(
@@ -178,6 +198,16 @@ def test_the_default_endpoint_is_the_library_s() -> None:
 def test_a_server_does_not_show_a_key() -> None:
     """It holds where the key is, not the key."""
     assert "test-key" not in repr(Server(ENDPOINT, None, None))
+
+
+def test_help_shows_every_default() -> None:
+    """A number that is taken when none is given."""
+    options = [
+        each for command in commands.commands.values() for each in command.params if isinstance(each, click.Option)
+    ]
+    numbers = [each for each in options if each.metavar and isinstance(each.default, (int, float))]
+    assert numbers
+    assert all(each.show_default for each in numbers)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,11 @@ import click
 from allenhark_ws import Channel, __version__
 
 from ._options import (
+    COUNT,
+    FACTOR,
+    PORT,
     SECONDS,
+    SEED,
     Server,
     channel_options,
     chosen_channels,
@@ -79,7 +83,7 @@ def _perform(command: Callable[[], int]) -> int:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print each event as one line of JSON; the summary goes to stderr."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the simulated market.")
+@click.option("--seed", type=SEED, metavar="N", default=0, show_default=True, help="Seed of the simulated market.")
 def demo(*, seconds: float | None, as_json: bool, seed: int) -> int:
     """Show the client at work, without an account or a network.
 
@@ -159,7 +163,7 @@ def tail(  # noqa: PLR0913 - an argument for each option
 @click.argument("file", type=click.Path(dir_okay=False))
 @channel_options
 @click.option("--append", is_flag=True, help="Go on with the file if it is there; nothing is ever overwritten.")
-@click.option("--max-bytes", type=click.IntRange(min=1), metavar="N", help="Begin another file at this size.")
+@click.option("--max-bytes", type=COUNT, metavar="N", help="Begin another file at this size.")
 @click.option("--interval", type=SECONDS, metavar="SECONDS", help="Begin another file after so long.")
 @seconds_option
 @connect_timeout_option
@@ -214,7 +218,7 @@ def record(  # noqa: PLR0913 - an argument for each option
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_RECORDING)
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0),
+    type=FACTOR,
     default=1.0,
     show_default=True,
     metavar="FACTOR",
@@ -278,7 +282,8 @@ def convert(*, files: tuple[str, ...], table: str, overwrite: bool, series: bool
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=PORT,
+    metavar="N",
     default=0,
     show_default=True,
     help="Port on 127.0.0.1; 0: a free one.",
@@ -290,7 +295,12 @@ def convert(*, files: tuple[str, ...], table: str, overwrite: bool, series: bool
     help="With --tls: write the authority's certificate there.  [default: a temporary file]",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of the market: the same one, the same prices."
+    "--seed",
+    type=SEED,
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of the market: the same one, the same prices.",
 )
 @talk_options
 def simulate(*, port: int, tls: bool, ca_file: str | None, seed: int, quiet: bool) -> int:
@@ -329,7 +339,8 @@ def doctor(*, as_json: bool, timeout: float, server: Server) -> int:
     """Find out why it does not connect, or that all is well.
 
     Makes one connection exactly as the client does and watches each step: proxy, DNS, TCP to each address, TLS, the
-    WebSocket upgrade, the API key, the first pong, the clocks.  What fails is explained.  The key is not shown.
+    WebSocket upgrade, the API key, the first pong, the clocks.  What fails is explained.  The key is not shown; without
+    one it goes as far as the upgrade.
     """
     from ._doctor import run_doctor
 

@@ -29,7 +29,7 @@ from allenhark_ws import (
 )
 from allenhark_ws.testing import Simulator
 
-from ._output import counted, is_writable, paper, say, talk
+from ._output import counted, is_writable, over_the_echo, paper, say, talk
 from ._printer import Printer
 from ._signals import INTERRUPTED
 
@@ -73,6 +73,7 @@ def _watch(client: Client, seconds: float | None, out: Console, errors: Console,
         except KeyboardInterrupt:
             if not is_writable(sys.stdout):  # nobody reads any summary, either
                 raise
+            over_the_echo()
             code = INTERRUPTED
         stats = client.stats
     for event in stream if code == 0 else ():

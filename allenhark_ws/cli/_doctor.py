@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 from rich.text import Text
 
 from allenhark_ws import (
@@ -36,8 +36,8 @@ from allenhark_ws import (
 )
 
 from ._certificate import look_at
-from ._options import Server
-from ._output import paper
+from ._options import NO_KEY, Server
+from ._output import paper, say
 from ._render import printable
 from ._steps import FAILED, NOT_REACHED, OK, SKIPPED, WARNING, Step, Steps
 
@@ -62,22 +62,25 @@ def run_doctor(server: Server, *, as_json: bool, timeout: float) -> int:
         timeout: seconds for connecting, and again for the first pong.
 
     Returns:
-        The exit code: 0 all well, 3 the key was rejected, 1 anything else.
+        The exit code: 0 all well, 2 there is no key, whatever else was found, 3 it was rejected, 1 anything else.
 
     Raises:
         ConfigurationError: the URL or the key cannot be used.
     """
-    client = server.client(connect_timeout=timeout, pong_timeout=timeout, backoff=Backoff(max_attempts=1))
+    make = server.client if server.has_key else server.client_without_key
+    client = make(connect_timeout=timeout, pong_timeout=timeout, backoff=Backoff(max_attempts=1))
     url = server.url.partition("?")[0]  # the query could hold anything
     steps = Steps(secure=url.startswith("wss:"))
     screen = _Screen(steps, quiet=as_json)
     screen.begin(url)
-    error = _Examination(client, steps, url, timeout, screen.show).run()
-    code = _code(error)
+    error = _Examination(client, steps, url, timeout, screen.show, has_key=server.has_key).run()
+    code = _code(error) if server.has_key else 2
     if as_json:
         print(_report(url, steps, code))
     else:
         screen.end()
+    if not server.has_key:
+        say(NO_KEY, style="red")
     return code
 
 
@@ -85,6 +88,10 @@ def _code(error: AllenHarkError | None) -> int:
     if isinstance(error, AuthenticationError):
         return 3
     return 0 if error is None else 1
+
+
+class _FarEnough(ConnectionFailed):
+    """Without a key the connection is not to be used: its opening fails when it is complete."""
 
 
 def _cause(error: AllenHarkError | None) -> AllenHarkError:
@@ -108,6 +115,7 @@ class _Examination:
         url: the endpoint.
         timeout: seconds for each answer.
         show: called with each step that is over.
+        has_key: whether there is one; if not, the connection is given up before it is sent.
     """
 
     client: Client
@@ -115,10 +123,11 @@ class _Examination:
     url: str
     timeout: float
     show: Callable[[Step], object]
+    has_key: bool = field(kw_only=True)
 
     def run(self) -> AllenHarkError | None:
         """Connect, watch, measure; the error that ended it, if one did."""
-        with _watched(self.client) as happenings:
+        with _watched(self.client, None if self.has_key else "upgrade") as happenings:
             self.client.start()
             while True:
                 moment, what = happenings.get()
@@ -132,6 +141,9 @@ class _Examination:
                     self.show(step)
 
     def _failed(self, moment: float, error: AllenHarkError) -> AllenHarkError:
+        if isinstance(error, _FarEnough):
+            self.show(self.steps.not_tried())
+            return error
         *before, failed = self.steps.failed(moment, error)
         for step in before:
             self.show(step)
@@ -164,10 +176,17 @@ def _pong(best: float | None, mean: float | None, error: AllenHarkError | None) 
 
 
 @contextlib.contextmanager
-def _watched(client: Client) -> Generator[queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]]:
-    """What the client logs of its connecting and tells of its life, with the moment; it is closed afterwards."""
+def _watched(
+    client: Client, last_step: str | None
+) -> Generator[queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]]:
+    """What the client logs of its connecting and tells of its life, with the moment; it is closed afterwards.
+
+    Args:
+        client: not started.
+        last_step: what it must not get beyond; None: there is no such step.
+    """
     happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]] = queue.SimpleQueue()
-    watcher = _Watcher(happenings)
+    watcher = _Watcher(happenings, last_step)
     logger = logging.getLogger("allenhark_ws")
     level = logger.level
     logger.addHandler(watcher)
@@ -184,15 +203,25 @@ def _watched(client: Client) -> Generator[queue.SimpleQueue[tuple[float, Mapping
 class _Watcher(logging.Handler):
     """Passes on the records of a connection being opened."""
 
-    def __init__(self, happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]) -> None:
+    def __init__(
+        self, happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]], last_step: str | None
+    ) -> None:
         super().__init__()
         self._happenings = happenings
+        self._last_step = last_step
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called on the thread that connects."""
+        """Called on the thread that connects, within its opening, which fails by what is raised here.
+
+        Raises:
+            _FarEnough: the last step is done.
+        """
         opening = getattr(record, "opening", None)
-        if opening is not None:
-            self._happenings.put((time.monotonic(), opening))
+        if opening is None:
+            return
+        self._happenings.put((time.monotonic(), opening))
+        if (opening["step"], opening["outcome"]) == (self._last_step, "done"):
+            raise _FarEnough("there is no key to send")
 
 
 def _clock(offset: float | None, rtt: float | None) -> Step:
@@ -242,7 +271,8 @@ class _Screen:
         self._out.print(head)
         for line in step.details:
             self._print(f"{_MARGIN}{printable(line)}", style="dim")
-        for line in textwrap.wrap(step.advice, max(40, self._out.width - len(_MARGIN))):
+        advice = "" if step.status == SKIPPED else step.advice  # what to do about a key is said at the end, on stderr
+        for line in textwrap.wrap(advice, max(40, self._out.width - len(_MARGIN))):
             self._print(f"{_MARGIN}{line}", style="yellow")
 
     def end(self) -> None:
@@ -252,6 +282,8 @@ class _Screen:
         failed = [step.name for step in steps if step.status == FAILED]
         if failed:
             self._print(f"\nit fails at: {failed[0]}", style="bold red")
+        elif any(step.name == "auth" and step.status == SKIPPED for step in steps):
+            self._print("\nall is well as far as it goes without a key", style="yellow")
         else:
             self._print("\nall is well", style="green")
 

@@ -24,7 +24,8 @@ from allenhark_ws import (
     HandshakeRejected,
 )
 
-from ._output import is_writable, say, talk
+from ._options import no_such_key_option
+from ._output import is_writable, over_the_echo, say, talk
 from ._signals import INTERRUPTED, TERMINATED, raising
 
 __all__ = ["exit_code", "in_words", "not_understood", "output_failed"]
@@ -48,6 +49,7 @@ def exit_code(command: Callable[[], int]) -> int:
             code = command()
             sys.stdout.flush()
     except (KeyboardInterrupt, SystemExit) as end:
+        over_the_echo()  # where the shell's prompt goes
         _let_go_of_a_stuck_pipe()
         return INTERRUPTED if isinstance(end, KeyboardInterrupt) else TERMINATED
     except RuntimeError as error:
@@ -72,7 +74,7 @@ def not_understood(error: click.ClickException) -> int:
         if context is not None:
             usage = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n"
             talk().print(Text(usage))
-    return _tell(error.format_message(), error.exit_code)
+    return _tell(no_such_key_option(error) or error.format_message(), error.exit_code)
 
 
 def output_failed(error: OSError) -> int:

@@ -15,9 +15,11 @@ from rich.console import Console
 from allenhark_ws import (
     Channel,
     Client,
+    Closed,
     Connected,
     ConnectionFailed,
     DataEvent,
+    Disconnected,
     Event,
     InvalidMessage,
     LifecycleEvent,
@@ -52,13 +54,13 @@ class Notices:
 
     def __init__(self, console: Console, *, lifecycle: bool) -> None:
         self._console = console
-        self._lifecycle = lifecycle
+        self.lifecycle = lifecycle
         self._behind = False
 
     def tell(self, event: Event) -> None:
         """Say what there is to say of an event."""
         talk = as_talk(event)
-        if talk is not None and (self._lifecycle or not isinstance(event, LifecycleEvent)):
+        if talk is not None and (self.lifecycle or not isinstance(event, LifecycleEvent)):
             text, style = talk
             tell(self._console, text, style=style)
 
@@ -109,6 +111,8 @@ class Live:
         patience = patience if seconds is None else min(patience, seconds)
         self._give_up: float | None = now + patience
         self._last_failure: Any = None
+        self._ready = False
+        self._complaint: ServerError | None = None
 
     def __enter__(self) -> Self:
         self._client.start()
@@ -185,11 +189,24 @@ class Live:
             yield data
 
     def _hear(self, event: Event) -> None:
+        if isinstance(event, ServerError) and not self._ready:
+            self._complaint = event
+            return
+        self._tell_complaint(event)
         if isinstance(event, Connected):
-            self._give_up = None
+            self._give_up, self._ready = None, True
+        elif isinstance(event, Disconnected):
+            self._ready = False
         elif isinstance(event, Reconnecting):
             self._last_failure = event.cause
         self._notices.tell(event)
+
+    def _tell_complaint(self, following: Event) -> None:
+        """Tell of an error that came before the server took the key, unless what follows from it tells of it, too."""
+        complaint, self._complaint = self._complaint, None
+        retold = isinstance(following, Closed) or (isinstance(following, Reconnecting) and self._notices.lifecycle)
+        if complaint is not None and not retold:
+            self._notices.tell(complaint)
 
     def _rest(self) -> Iterator[list[DataEvent]]:
         while True:

@@ -6,6 +6,7 @@ could read it.  Neighbours: `_commands` puts these on its commands.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -27,13 +28,19 @@ if TYPE_CHECKING:
     from allenhark_ws import Client
 
 __all__ = [
+    "COUNT",
     "ENDPOINT",
+    "FACTOR",
+    "NO_KEY",
+    "PORT",
     "SECONDS",
+    "SEED",
     "Server",
     "channel_options",
     "chosen_channels",
     "connect_timeout_option",
     "examples",
+    "no_such_key_option",
     "output_options",
     "seconds_option",
     "series_option",
@@ -48,17 +55,40 @@ ENDPOINT: Final = "wss://api.allenhark.com/v1/ws"
 """The vendor's, where nothing else is asked for; what `Client` takes then, too."""
 
 
-class _Seconds(click.FloatRange):
-    """A time, more than none, and an end to it: there are floats with neither."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds: float = super().convert(value, param, ctx)
-        if not math.isfinite(seconds):
-            self.fail(f"{value} is no number of seconds", param, ctx)
-        return seconds
+NO_KEY: Final = "no API key: set the variable ALLENHARK_API_KEY, or pass --api-key-file FILE (-: stdin)"
 
 
-SECONDS: Final = _Seconds(min=0, min_open=True)
+class _Number(click.ParamType):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument] - generic since click 8.2
+    """A number, in whose place anything else is told what is wanted; click's own types speak of ranges.
+
+    Args:
+        wanted: what it is, in words.
+        read: makes a number of a text, or raises `ValueError`.
+        fits: whether it is one that is wanted.
+    """
+
+    name = "number"
+
+    def __init__(self, wanted: str, read: Callable[[str], Any], fits: Callable[[Any], bool] = lambda _: True) -> None:
+        self._wanted = wanted
+        self._read = read
+        self._fits = fits
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = None
+        with contextlib.suppress(ValueError):
+            number = self._read(value)
+        if number is None or not self._fits(number):
+            self.fail(f"{value!r} is not {self._wanted}.", param, ctx)
+        return number
+
+
+# Below infinity: there are floats that have no end, and one, nan, that is no number.
+SECONDS: Final = _Number("a number of seconds above 0", float, lambda number: 0 < number < math.inf)
+FACTOR: Final = _Number("a number, 0 or more", float, lambda number: 0 <= number < math.inf)
+COUNT: Final = _Number("a whole number, 1 or more", int, lambda number: number >= 1)
+PORT: Final = _Number("a port, 0 to 65535", int, lambda number: 0 <= number <= 65535)
+SEED: Final = _Number("a whole number", int)
 
 _MAX_KEY_FILE: Final = 65_536
 """Bytes of a key file that are read: a key has a hundred at most, and a wrong path may lead to anything."""
@@ -78,6 +108,11 @@ class Server:
     api_key_file: str | None
     ca_file: str | None
 
+    @property
+    def has_key(self) -> bool:
+        """Whether a key was given at all; a file that is named has to hold one."""
+        return self.api_key_file is not None or bool(os.environ.get("ALLENHARK_API_KEY", "").strip())
+
     def client(self, **options: Any) -> Client:
         """A client for it, not started.
 
@@ -85,9 +120,23 @@ class Server:
             click.UsageError: there is no key, or a file does not hold what it should.
             ConfigurationError: the URL or the key cannot be used.
         """
+        if not self.has_key:
+            raise click.UsageError(NO_KEY)
+        return self._client(None if self.api_key_file is None else _key(self.api_key_file), options)
+
+    def client_without_key(self, **options: Any) -> Client:
+        """A client for somebody who sees to it that it sends nothing: what it has for a key is none.
+
+        Raises:
+            click.UsageError: a file does not hold what it should.
+            ConfigurationError: the URL cannot be used.
+        """
+        return self._client("there-is-no-key", options)
+
+    def _client(self, key: str | None, options: dict[str, Any]) -> Client:
         from allenhark_ws import Client  # noqa: PLC0415 - help and shell completion need not load it
 
-        return Client(_key(self.api_key_file), url=self.url, ssl_context=_trust(self.ca_file), **options)
+        return Client(key, url=self.url, ssl_context=_trust(self.ca_file), **options)
 
 
 def examples(*lines: str) -> str:
@@ -170,14 +219,20 @@ def server_options(command: F) -> F:
     return cast("F", with_server)
 
 
-def _key(path: str | None) -> str | None:
-    """The key in the file; None: the client looks into the environment, where one has to be."""
-    if path is None:
-        if not os.environ.get("ALLENHARK_API_KEY", "").strip():
-            raise click.UsageError(
-                "no API key: set the variable ALLENHARK_API_KEY, or pass --api-key-file FILE (-: stdin)"
-            )
+def no_such_key_option(error: click.ClickException) -> str | None:
+    """What to do instead for somebody who looked for the option that there must not be; None: it is another error."""
+    if not isinstance(error, click.NoSuchOption) or error.option_name != "--api-key" or error.ctx is None:
         return None
+    if all(parameter.name != "api_key_file" for parameter in error.ctx.command.params):
+        return None
+    return (
+        "there is no option --api-key, since every user of this machine can read a command line: "
+        "set the variable ALLENHARK_API_KEY, or pass --api-key-file FILE (-: stdin)"
+    )
+
+
+def _key(path: str) -> str:
+    """The key in the file."""
     if path == "-":
         return _read_key(sys.stdin.buffer, "stdin")
     try:
@@ -217,7 +272,7 @@ def _trust(path: str | None) -> ssl.SSLContext | None:
 def output_options(command: F) -> F:
     """``--json``/``--text``, ``--decimal`` and ``--limit``, of commands that print events."""
     for option in (
-        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events."),
+        click.option("--limit", type=COUNT, metavar="N", help="End after N events."),
         click.option("--decimal", is_flag=True, help="Exact numbers, every digit the server sent; as strings in JSON."),
         click.option(
             "--json/--text",

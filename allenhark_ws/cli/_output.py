@@ -6,17 +6,18 @@ two.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Final, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Pipe", "counted", "is_writable", "on_terminal", "paper", "say", "talk", "tell"]
+__all__ = ["Pipe", "counted", "is_writable", "on_terminal", "over_the_echo", "paper", "say", "summary", "talk", "tell"]
 
 _CHUNK: Final = 4_096
 """Characters handed over at a time: what a pipe that has room takes as a whole, so that a signal cuts no line."""
@@ -57,6 +58,35 @@ def say(text: str, *, style: str = "") -> None:
     tell(talk(), text, style=style)
 
 
+def over_the_echo() -> None:
+    """After Ctrl-C, back to the beginning of the line on which the terminal shows ``^C``, for what is said next."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def summary(console: Console, text: Callable[[], str]) -> Generator[None]:
+    """Tell what came of it when it is over, by a signal too; not of what failed, which is told by itself.
+
+    Args:
+        console: stderr.
+        text: called at the end; an empty text: there is nothing to tell.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        over_the_echo()
+        _conclude(console, text())
+        raise
+    _conclude(console, text())
+
+
+def _conclude(console: Console, text: str) -> None:
+    if text:
+        tell(console, text, style="dim")
+
+
 def counted(number: int, one: str, many: str | None = None) -> str:
     """How many there are, in words: ``1 event``, ``2 events``."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"
@@ -76,11 +106,15 @@ class Pipe:
     Args:
         on_stuck: called when nobody has been reading for a second.
         on_flowing: called when somebody reads again.
+
+    Attributes:
+        written: how many lines were, so far.
     """
 
     def __init__(self, on_stuck: Callable[[], object], on_flowing: Callable[[], object]) -> None:
         self._on_stuck = on_stuck
         self._on_flowing = on_flowing
+        self.written = 0
         self._watched = os.name == "posix"  # Windows can ask this about sockets alone
 
     def write(self, lines: Iterable[str]) -> None:
@@ -92,6 +126,7 @@ class Pipe:
         """
         for chunk in _chunks(lines):
             self._await_room()
+            self.written += chunk.count("\n")  # before: whoever reads it may end this program at once
             sys.stdout.write(chunk)
             sys.stdout.flush()
 

@@ -36,6 +36,11 @@ class Printer:
         self._console = console
         self._pipe = Pipe(self._stuck, self._flowing)
 
+    @property
+    def shown(self) -> int:
+        """How many events were written."""
+        return self._pipe.written
+
     def show(self, events: Iterable[Event]) -> None:
         """Write the lines, however long it takes."""
         self._pipe.write(map(self._line, events))

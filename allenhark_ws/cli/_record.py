@@ -73,9 +73,9 @@ def run_record(  # noqa: PLR0913 - an argument for each option
         with recorder, live:
             _watch(live, recorder, path, console)
     finally:
-        if recorder.frames or live.connected or append:
+        if append or live.connected or (recorder.frames and client.error is None):
             tell(console, _summary(recorder, path), style="dim")
-        else:  # nothing is in it, and it would be in the way of the next try
+        else:  # nothing is in it but a rejection, if that, and it would be in the way of the next try
             Path(path).unlink(missing_ok=True)
     return 1 if recorder.lost else 0
 

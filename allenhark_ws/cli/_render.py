@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, Final, cast
 
@@ -91,18 +91,18 @@ _TRENDS: Final = {"up": ("▲", "green"), "down": ("▼", "red"), "": (" ", "cya
 
 
 def as_text(event: Event, trend: str = "") -> Text:
-    """One line for a person; the colours show on a terminal only.
+    """One line for a person, of 80 columns as a rule; the colours show on a terminal only.
 
     Args:
         event: what to show.
         trend: of a price, as `Trend` tells it.
     """
     name = type(event).__name__
-    text = Text.assemble((_clock(event), "dim"), "  ", (f"{name:<21}", _style(event)))
+    text = Text.assemble((_clock(event), "dim"), " ", (f"{name:<21}", _style(event)))
     if isinstance(event, PriceUpdate):
         arrow, style = _TRENDS[trend]
         text.append(f"{printable(_short(event.mint))}  {arrow} ").append(
-            f"{_number(event.price):<16}", style=f"bold {style}"
+            f"{_number(event.price):<12}", style=f"bold {style}"
         )
         return text.append(f" volume {_number(event.volume)}")
     return text.append(printable(_detail(event)))
@@ -147,9 +147,9 @@ def _in_time(seconds: float) -> str:
 
 
 def _clock(event: Event) -> str:
-    """When it was received, in UTC."""
-    moment: datetime | None = getattr(event, "received_at", None)
-    return " " * 13 if moment is None else f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    """When it was received, in UTC; of what is not received, as the client's own events, now."""
+    moment: datetime = getattr(event, "received_at", None) or datetime.now(timezone.utc)
+    return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
 def _style(event: Event) -> str:
@@ -169,8 +169,9 @@ def _short(identifier: str) -> str:
 def _detail(event: Event) -> str:
     if isinstance(event, BotUpdate):
         data = event.data
-        told = f"profit {data.profit:+}  {_short(data.signature)}" if isinstance(data, TradeExecuted) else repr(data)
-        return f"{event.bot_id}  {event.event}  {told}"
+        if isinstance(data, TradeExecuted):  # of an event that has no other name
+            return f"{event.bot_id}  trade  profit {data.profit:+}  {_short(data.signature)}"
+        return f"{event.bot_id}  {event.event}  {data!r}"
     if isinstance(event, TransactionConfirmed):
         return f"{_short(event.signature)}  {event.status}  slot {event.slot}"
     if isinstance(event, Connected):

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, TextColumn
 from allenhark_ws import Client, DataEvent, InvalidMessage, ServerError, StreamClosed, recording, replay
 
 from ._live import Notices
-from ._output import counted, on_terminal, talk, tell
+from ._output import counted, on_terminal, summary, talk, tell
 from ._printer import Printer
 from ._progress import progress
 from ._series import files_of
@@ -64,19 +64,17 @@ def run_replay(  # noqa: PLR0913 - an argument for each option
     printer = Printer(console, as_json=as_json)
     notices = Notices(console, lifecycle=False)
     client = replay(paths, speed, decimal=decimal)
-    shown = 0
-    with _Way(paths, console) as way:
+    with summary(console, lambda: counted(printer.shown, "event")), _Way(paths, console) as way:
         for batch in _batches(client):
             events = [event for event in batch if isinstance(event, DataEvent)]
             for event in batch:
                 notices.tell(event)
-            printer.show(events if limit is None else events[: limit - shown])
-            shown += len(events)
-            way.show(batch[-1].received_at, shown)
-            if limit is not None and shown >= limit:
-                shown = limit
+            printer.show(events if limit is None else events[: limit - printer.shown])
+            way.show(batch[-1].received_at, printer.shown)
+            if printer.shown == limit:
                 break
-    tell(console, counted(shown, "event"), style="dim")
+        if not client.stats.messages_received:
+            tell(console, "the recording holds no frames: nothing was received while it was made", style="yellow")
     return 0
 
 

@@ -25,15 +25,16 @@ TERMINATED: Final = 143
 """The exit code of SIGTERM: 128 + SIGTERM."""
 
 _CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
-_SHOW_CURSOR: Final = b"\x1b[?25h"
+_TIDY: Final = b"\r\x1b[?25h"
+"""To the beginning of the line, where the shell's prompt belongs and not behind ``^C``; the cursor shown."""
 
 Handler = Callable[[int, FrameType | None], Any]
 
 
 def leave_at_once(number: int, _frame: FrameType | None = None) -> NoReturn:
-    """End the process without further ado; only a cursor hidden by a progress bar comes back."""
+    """End the process without further ado; only a cursor that a progress bar has hidden comes back."""
     if os.isatty(2):
-        os.write(2, _SHOW_CURSOR)
+        os.write(2, _TIDY)
     os._exit(_CODES[signal.Signals(number)])
 
 

@@ -15,6 +15,7 @@ from allenhark_ws import AuthenticationError, HandshakeRejected
 
 from ._advice import advice
 from ._certificate import Certificate
+from ._options import NO_KEY
 
 __all__ = ["STEPS", "Step", "Steps"]
 
@@ -126,6 +127,10 @@ class Steps:
         running = [name for name in STEPS if name in self._begun and name not in self._finished]
         return running[-1] if running else "auth" if "upgrade" in self._finished else "dns"
 
+    def not_tried(self) -> Step:
+        """There is no key; what follows it is not reached."""
+        return self.add(Step("auth", SKIPPED, "not tried: there is no API key", advice=NO_KEY))
+
     def accepted(self) -> Step:
         """The first pong came, which no server sends to a key that it does not know."""
         return self.add(Step("auth", OK, "key accepted: the server answered the ping that followed it"))
@@ -150,7 +155,7 @@ class Steps:
     def rest(self) -> list[Step]:
         """The steps that had nothing to do or were not reached."""
         direct = Step("tunnel", SKIPPED, "no proxy")
-        plain = Step("tls", SKIPPED, "ws:// has none: the key goes in clear")
+        plain = Step("tls", SKIPPED, "ws:// has none; the key does not leave this machine")
         missing: dict[str, Step] = {name: Step(name) for name in STEPS if name not in self._finished}
         if not self.proxy and "tunnel" in missing and "proxy" in self._finished:
             missing["tunnel"] = direct

@@ -9,7 +9,7 @@ from __future__ import annotations
 from allenhark_ws import Channel, Client, Stats
 
 from ._live import Live, Notices
-from ._output import counted, talk, tell
+from ._output import counted, summary, talk
 from ._printer import Printer
 
 __all__ = ["run_tail"]
@@ -43,18 +43,12 @@ def run_tail(  # noqa: PLR0913 - an argument for each option
     """
     console = talk(quiet=quiet)
     printer = Printer(console, as_json=as_json)
-    shown = 0
     live = Live(client, channels, Notices(console, lifecycle=lifecycle), seconds=seconds, patience=patience)
-    with live:
+    with summary(console, lambda: _summary(printer.shown, client.stats) if lifecycle and live.connected else ""), live:
         for batch in live.batches():
-            events = batch if limit is None else batch[: limit - shown]
-            printer.show(events)
-            shown += len(events)
-            if shown == limit:
+            printer.show(batch if limit is None else batch[: limit - printer.shown])
+            if printer.shown == limit:
                 break
-        stats = client.stats
-    if lifecycle:
-        tell(console, _summary(shown, stats), style="dim")
     return 0
 
 
