@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import ssl
 import sys
@@ -194,6 +195,25 @@ def test_lines_of_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"\n{' ' * 21}the machine is there" in shown
     assert "not reached pong" in shown
     assert shown.endswith("\nit fails at: tcp\n")
+
+
+def test_long_lines_are_broken_between_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal of 60 columns, each under the one before; in a pipe a step is a line, to be searched."""
+    monkeypatch.setenv("COLUMNS", "60")
+    with Simulator(api_keys=(KEY,)) as server:
+        assert main(["doctor", "--url", server.url]) == 0
+        piped = capsys.readouterr().out.splitlines()
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+        assert main(["doctor", "--url", server.url]) == 0
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()[2:]
+    assert "ok          auth     key accepted: the server answered the ping that followed it" in piped
+    place = shown.index("ok          auth     key accepted: the server answered the")
+    assert shown[place + 1] == f"{' ' * 21}ping that followed it"
+    assert all(len(line) <= 60 for line in shown)
 
 
 def test_what_a_server_says_does_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterable
@@ -94,6 +95,22 @@ def test_text_of_a_price() -> None:
     assert line.split() == ["12:00:00.005Z", "PriceUpdate", "So11…1112", "▲", "0.00000000010", "volume", "2"]
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        update(0.123456789, "So11111111111111111111111111111111111111112"),
+        BotUpdate("bot_abc123", "trade_executed", TradeExecuted("x" * 88, -0.123456, NOON), received_at=NOON),
+        TransactionConfirmed("x" * 88, "confirmed", 250_000_000, received_at=NOON),
+        Connected(1, 0.0123),
+    ],
+)
+def test_a_line_of_text_has_its_time_and_fits_into_80_columns(event: Event) -> None:
+    """Of the client's own events, which are not received, it is the time at which they are shown."""
+    line = as_text(event, "up").plain
+    assert re.match(r"\d\d:\d\d:\d\d\.\d{3}Z ", line)
+    assert len(line.rstrip()) <= 80
+
+
 def test_what_a_server_sends_does_not_command_the_terminal() -> None:
     """Escape sequences, line breaks and bells are spelt out."""
     assert printable("a\x1b[2J\nb\a\x9bé") == "a\\x1b[2J\\nb\\x07\\x9bé"
@@ -107,6 +124,7 @@ def test_what_a_server_sends_does_not_command_the_terminal() -> None:
         (Connected(1, 0.0123), "connected, round trip 12.3 ms"),
         (Disconnected(1006, "", LOST, 0.0), "connection lost: the cable was cut"),
         (Reconnecting(1, 0.0, LOST), "connecting again at once"),
+        (Reconnecting(2, 0.04, LOST), "attempt 1 failed: the cable was cut; connecting again at once"),
         (Reconnecting(3, 1.25, ConnectionFailed("no route")), "attempt 2 failed: no route; connecting again in 1.2 s"),
         (Reconnecting(2, 1.0, ConfigurationError("no key")), "attempt 1 failed: no key; connecting again in 1.0 s"),
         (Gap(NOON, NOON, 1.5, frozenset(), LOST), "gap: events of 1.5 s may be missing"),

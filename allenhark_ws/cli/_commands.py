@@ -55,7 +55,7 @@ Exit codes:
     epilog=examples(
         "allenhark-ws demo                  a simulated market, no account needed",
         "allenhark-ws doctor                why does it not connect?",
-        "allenhark-ws tail --price MINT     live prices: text on a terminal, JSON in a pipe",
+        "allenhark-ws tail --price MINT     text on a terminal, JSON in a pipe",
         "allenhark-ws record day.jsonl.gz --price MINT",
     )
     + _EXIT_CODES,
@@ -99,7 +99,7 @@ def demo(*, seconds: float | None, as_json: bool, seed: int) -> int:
     short_help="Print events as they come.",
     epilog=examples(
         "allenhark-ws tail --price So11111111111111111111111111111111111111112",
-        "allenhark-ws tail --bot bot_abc123 --wallet 9WzDX… --limit 100 > events.jsonl",
+        "allenhark-ws tail --bot bot_abc123 --wallet ADDRESS --limit 9 > events.jsonl",
         "allenhark-ws tail --price MINT --decimal | jq -r .price",
         "allenhark-ws tail --price MINT --text | grep -v 'volume 0'",
     ),
@@ -157,7 +157,7 @@ def tail(  # noqa: PLR0913 - an argument for each option
     epilog=examples(
         "allenhark-ws record day.jsonl.gz --price So11111111111111111111111111111111111111112",
         "allenhark-ws record day.jsonl --bot bot_abc123 --append --seconds 3600",
-        "allenhark-ws record day.jsonl.gz --price MINT --interval 3600     (a file for every hour)",
+        "allenhark-ws record day.jsonl.gz --price MINT --interval 3600   # a file an hour",
     ),
 )
 @click.argument("file", type=click.Path(dir_okay=False))
@@ -212,7 +212,7 @@ def record(  # noqa: PLR0913 - an argument for each option
         "allenhark-ws replay day.jsonl.gz",
         "allenhark-ws replay day.jsonl --speed 0 --json | jq -r .price",
         "allenhark-ws replay day.jsonl day_0001.jsonl --speed 60",
-        "allenhark-ws replay day.jsonl.gz --series     (all files of record --interval or --max-bytes)",
+        "allenhark-ws replay day.jsonl.gz --series   # a whole rotation",
     ),
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_RECORDING)
@@ -255,7 +255,7 @@ def replay(  # noqa: PLR0913 - an argument for each option
     epilog=examples(
         "allenhark-ws convert day.jsonl.gz day.csv",
         "allenhark-ws convert day.jsonl day_0001.jsonl day.parquet --overwrite",
-        "allenhark-ws convert day.jsonl.gz day.csv --series     (all files of record --interval or --max-bytes)",
+        "allenhark-ws convert day.jsonl.gz day.csv --series   # a whole rotation",
     ),
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_RECORDING)

@@ -49,6 +49,7 @@ _CLOCK_TOLERANCE: Final = 2.0
 
 _GOODBYE: Final = 1.0
 _MARGIN: Final = " " * 21
+_NO_BREAK: Final = "\xa0"
 _MARKS: Final = {FAILED: "FAILED", WARNING: "WARNING"}
 _STYLES: Final = {OK: "green", WARNING: "yellow", FAILED: "bold red", SKIPPED: "dim", NOT_REACHED: "dim"}
 
@@ -228,11 +229,12 @@ def _clock(offset: float | None, rtt: float | None) -> Step:
     """How far the clocks are apart, as far as a pong's timestamp tells: within half a round trip."""
     if offset is None or rtt is None:
         return Step("clock", SKIPPED, "the server's pongs carry no time to compare with")
-    if abs(offset) <= rtt / 2:
-        return Step("clock", OK, f"the server's agrees with this machine's within {rtt / 2:.3f} s")
+    margin = max(rtt / 2, 0.001)  # a pong's time is told in milliseconds
+    if abs(offset) <= margin:
+        return Step("clock", OK, f"the server's agrees with this machine's within {margin:.3f} s")
     ahead = "ahead of" if offset > 0 else "behind"
-    text = f"the server's is {abs(offset):.3f} s {ahead} this machine's, give or take {rtt / 2:.3f} s"
-    if abs(offset) - rtt / 2 <= _CLOCK_TOLERANCE:
+    text = f"the server's is {abs(offset):.3f} s {ahead} this machine's, give or take {margin:.3f} s"
+    if abs(offset) - margin <= _CLOCK_TOLERANCE:
         return Step("clock", OK, text)
     hint = "set this machine's clock (NTP): ages of events, and the dates of certificates, are judged by it"
     return Step("clock", WARNING, text, advice=hint)
@@ -265,15 +267,26 @@ class _Screen:
                 self._show(step)
 
     def _show(self, step: Step) -> None:
-        took = "" if step.seconds is None else f"  ({step.seconds * 1000:.1f} ms)"
         mark = f"{_MARKS.get(step.status, step.status):<12}"
-        head = Text.assemble((mark, _STYLES[step.status]), f"{step.name:<8} ", printable(step.text), (took, "dim"))
-        self._out.print(head)
-        for line in step.details:
-            self._print(f"{_MARGIN}{printable(line)}", style="dim")
+        took = "" if step.seconds is None else f"  ({step.seconds * 1000:.1f}{_NO_BREAK}ms)"
+        told = f"\n{_MARGIN}".join(self._wrapped(f"{printable(step.text)}{took}"))
+        head = Text(f"{step.name:<8} {told}".rstrip().replace(_NO_BREAK, " "))
+        head.highlight_regex(r"\([0-9.]+ ms\)$", "dim")
+        self._out.print(Text(mark, _STYLES[step.status]) + head)
+        for detail in step.details:
+            for line in self._wrapped(printable(detail)):
+                self._print(f"{_MARGIN}{line}", style="dim")
         advice = "" if step.status == SKIPPED else step.advice  # what to do about a key is said at the end, on stderr
-        for line in textwrap.wrap(advice, max(40, self._out.width - len(_MARGIN))):
+        for line in self._lines(advice):
             self._print(f"{_MARGIN}{line}", style="yellow")
+
+    def _lines(self, text: str) -> list[str]:
+        """The text as it fits beside the margin."""
+        return textwrap.wrap(text, max(30, self._out.width - len(_MARGIN)))
+
+    def _wrapped(self, text: str) -> list[str]:
+        """Likewise on a terminal; elsewhere one line, for whoever looks for something in it."""
+        return self._lines(text) if self._out.is_terminal else [text]
 
     def end(self) -> None:
         """The steps that were not reached, and the verdict."""

@@ -143,7 +143,7 @@ def as_talk(event: Event) -> tuple[str, str] | None:
 
 
 def _in_time(seconds: float) -> str:
-    return f"in {seconds:.1f} s" if seconds else "at once"
+    return f"in {seconds:.1f} s" if seconds >= 0.05 else "at once"
 
 
 def _clock(event: Event) -> str:
@@ -170,7 +170,7 @@ def _detail(event: Event) -> str:
     if isinstance(event, BotUpdate):
         data = event.data
         if isinstance(data, TradeExecuted):  # of an event that has no other name
-            return f"{event.bot_id}  trade  profit {data.profit:+}  {_short(data.signature)}"
+            return f"{event.bot_id}  trade profit {data.profit:+}  {_short(data.signature)}"
         return f"{event.bot_id}  {event.event}  {data!r}"
     if isinstance(event, TransactionConfirmed):
         return f"{_short(event.signature)}  {event.status}  slot {event.slot}"

@@ -68,7 +68,7 @@ def _authority(simulator: Simulator, path: str | None) -> Generator[str | None]:
     text = ssl.DER_cert_to_PEM_cert(certificate)
     if path is not None:
         Path(path).write_text(text, encoding="ascii")
-        yield path
+        yield str(Path(path).resolve())  # other terminals may be elsewhere
         return
     with tempfile.TemporaryDirectory(prefix="allenhark-ws-") as directory:
         file = Path(directory) / "simulator-ca.pem"
