@@ -50,6 +50,9 @@ class Notices:
     Args:
         console: stderr.
         lifecycle: whether to tell of connections, losses and gaps; what the server complains of is told in any case.
+
+    Attributes:
+        lifecycle: the same.
     """
 
     def __init__(self, console: Console, *, lifecycle: bool) -> None:

@@ -54,8 +54,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 ENDPOINT: Final = "wss://api.allenhark.com/v1/ws"
 """The vendor's, where nothing else is asked for; what `Client` takes then, too."""
 
-
 NO_KEY: Final = "no API key: set the variable ALLENHARK_API_KEY, or pass --api-key-file FILE (-: stdin)"
+"""What is missing, and how to give it."""
 
 
 class _Number(click.ParamType):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument] - generic since click 8.2
@@ -120,9 +120,17 @@ class Server:
             click.UsageError: there is no key, or a file does not hold what it should.
             ConfigurationError: the URL or the key cannot be used.
         """
+        from allenhark_ws import Client  # noqa: PLC0415 - help and shell completion need not load it
+
         if not self.has_key:
             raise click.UsageError(NO_KEY)
-        return self._client(None if self.api_key_file is None else _key(self.api_key_file), options)
+        # The key is bound to no name here: an exception would carry it in its frames.
+        return Client(
+            None if self.api_key_file is None else _key(self.api_key_file),
+            url=self.url,
+            ssl_context=_trust(self.ca_file),
+            **options,
+        )
 
     def client_without_key(self, **options: Any) -> Client:
         """A client for somebody who sees to it that it sends nothing: what it has for a key is none.
@@ -131,12 +139,9 @@ class Server:
             click.UsageError: a file does not hold what it should.
             ConfigurationError: the URL cannot be used.
         """
-        return self._client("there-is-no-key", options)
+        from allenhark_ws import Client  # noqa: PLC0415 - likewise
 
-    def _client(self, key: str | None, options: dict[str, Any]) -> Client:
-        from allenhark_ws import Client  # noqa: PLC0415 - help and shell completion need not load it
-
-        return Client(key, url=self.url, ssl_context=_trust(self.ca_file), **options)
+        return Client("there-is-no-key", url=self.url, ssl_context=_trust(self.ca_file), **options)
 
 
 def examples(*lines: str) -> str:
