@@ -69,6 +69,7 @@ def test_it_subscribes_to_what_was_asked_for_once(simulator: Simulator) -> None:
     with Running("tail", "--price", "m", "--price", "m", "--bot", "b", "--wallet", "w", env=access(simulator)) as tail:
         simulator.wait_for(lambda: len(simulator.subscriptions) == 3, LONG)
         assert simulator.subscriptions == {Price("m"), Bot("b"), Transactions("w")}
+        tail.await_talk("connected, ")
         tail.interrupt()
         code, _, talk = tail.end()
     assert code == 130
