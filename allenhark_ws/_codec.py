@@ -2,7 +2,7 @@
 
 ::
 
-    payload ── fast lane: `_structs` (msgspec), then `_lanes` (json) ── PriceUpdate, BotUpdate, TransactionConfirmed
+    payload ── fast lane: `_structs` (msgspec), then `_dicts` (json) ── PriceUpdate, BotUpdate, TransactionConfirmed
        │ what they are not sure of
        └────── plain way: `_json.parse` ── dict ── cattrs, strict hooks ── the same three
                                             └──── by hand ── Pong, ServerError, UnknownMessage, InvalidMessage
@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import Attribute, fields, frozen, resolve_types
 
+from ._dicts import stdlib_lane
 from ._json import InvalidJSON, is_object, parse
-from ._lanes import MAX_DEPTH, Lane, is_shallow, stdlib_lane, undeclared
+from ._lanes import MAX_DEPTH, Lane, is_shallow, undeclared
 from ._strict import Absent, Misfit, decimal_number, float_number, json_type, moment, text, whole_number
 from ._twins import INTERCHANGEABLE
 from .channels import Bot, Channel, Price, Transactions
@@ -228,7 +229,7 @@ def _lane(engine: str, *, decimal: bool) -> Lane:
     if engine not in ("auto", "msgspec", "stdlib", "plain"):
         raise ValueError(f'engine={engine!r}: pass "auto", "msgspec", "stdlib" or "plain"')
     if engine == "plain" or not INTERCHANGEABLE:
-        return Lane.whole(lambda _payload, _received_at, _wallet: None)
+        return Lane.closed()
     plain = stdlib_lane(decimal=decimal)
     if engine == "stdlib" or decimal:
         return plain

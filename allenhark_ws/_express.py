@@ -46,6 +46,9 @@ SLOW = 1.0
 """A callback that runs longer than this many seconds is reported."""
 
 
+_EVENTS: Final = frozenset({PriceUpdate, BotUpdate, TransactionConfirmed})
+"""What a lane may have made already."""
+
 _NOWHERE: Final = Place.of((), (), None, None)
 
 
@@ -120,7 +123,7 @@ def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see
     text = status = None  # the timestamp and the status before; most often the next one is the same
     moment: Any = None
     since = clock()
-    for payload, message in incoming.pairs:
+    for payload, message in reading.build(incoming.pairs, received_at, wallet):
         kind = type(message)  # pyright: ignore[reportUnknownVariableType]
         try:
             if kind is price:
@@ -175,7 +178,7 @@ def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see
         except Misfit:  # it is no timestamp
             event = None
         if event is None:
-            event = otherwise(payload, received_at, wallet)
+            event = message if kind in _EVENTS else otherwise(payload, received_at, wallet)
             if type(event) is PriceUpdate:
                 prices += 1
                 place = router.places.price[event.mint]

@@ -3,13 +3,12 @@
 A lane takes a payload and gives the event, or None for whatever it is not sure of: another kind of message, a value
 that is not of its documented type, a spelling off the beaten track.  `_codec` decodes those by the plain way, which
 also says what is wrong with them.  A lane must never give an event that the plain way would not; it raises nothing.
-This one stands on the standard library alone; `_structs` has the one on msgspec.  Neighbours: `_codec` asks it before
-the plain way, `_express` reads with it, `_twins` are what it fills, `_strict` reads what it is not sure of.
+What a lane is stands here, and what lanes share; `_dicts` has the one on the standard library, `_structs` the one on
+msgspec.  Neighbours: `_codec` asks a lane before the plain way, `_express` reads with one.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import repeat
@@ -18,24 +17,26 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from . import _twins
-from ._frozen import freeze
-from ._json import scanner
-from ._strict import Misfit, decimal_number, float_number, moment
+from ._strict import moment
 from .channels import Transactions
-from .events import BotUpdate, DataEvent, PriceUpdate, TradeExecuted, TransactionConfirmed
+from .events import DataEvent
 
 __all__ = [
+    "BORDER",
     "LARGEST_PAYLOAD",
+    "MANY",
     "MAX_DEPTH",
+    "MOST_TOGETHER",
+    "TEXTS",
     "Incoming",
     "Lane",
     "Make",
     "Moments",
     "Names",
+    "Pairs",
     "Reading",
+    "as_they_are",
     "is_shallow",
-    "stdlib_lane",
     "undeclared",
 ]
 
@@ -59,8 +60,22 @@ _MAX_MOMENTS: Final = 1024
 _LONGEST_MOMENT: Final = 35
 """Characters of ``2024-01-15T10:30:00.123456789+00:00``; what is longer is not worth remembering."""
 
-_MOST: Final = sys.float_info.max
-_LEAST: Final = -_MOST
+MANY: Final = 4
+"""Payloads from which on it is quicker to read them together."""
+
+BORDER: Final = b",0\n,"
+"""What stands between payloads that are read together as one array, which takes three quarters of the time (measured).
+
+It parts them whatever is in them, if no array is.  A line break is no part of a string (RFC 8259, section 7), and a 0
+stands for no key of an object: so every border lies between elements of the whole, each payload is one or more of
+these, and when their number is right, each is one.
+"""
+
+MOST_TOGETHER: Final = 4 * LARGEST_PAYLOAD
+"""Bytes that are read together: more than one read of the socket completes, but for a payload too large for a lane."""
+
+TEXTS: Final = frozenset({bytes})
+"""The types of payloads that are text."""
 
 
 def is_shallow(payload: bytes) -> bool:
@@ -110,22 +125,29 @@ class Names(dict[str, str]):
         return text
 
 
+Pairs = Iterable[tuple[bytes, Any]]
+"""Payloads, each beside its message, or its event, or neither."""
+
+
 @frozen(eq=False)
 class Reading:
-    """The first half of a lane, for a loop that does the second itself: a payload becomes a message, not yet an event.
+    """A lane in two halves, for a loop that may do the second itself: a payload becomes a message, that an event.
 
-    A message is an object with attributes: `mint`, `price`, `volume`, `timestamp`; or `signature`, `status`, `slot`; or
-    `bot_id`, `event`, and `data` with `signature`, `profit`, `timestamp`.  Timestamps are texts.
+    The loop makes events of messages that are objects with attributes: `mint`, `price`, `volume`, `timestamp`; or
+    `signature`, `status`, `slot`; or `bot_id`, `event`, and `data` with `signature`, `profit`, `timestamp`.  Timestamps
+    are texts.  A lane whose messages are something else builds its events itself.
 
     Attributes:
         read: makes a message of each payload, or something else; raises nothing.
+        build: makes events of messages that the loop could not; takes a pair only when the one before is done.
         price: the class of the messages of one kind; likewise `transaction` and `bot`.
-        otherwise: makes the events of all that `read` did not make a message of.
+        otherwise: makes the events of payloads that have neither a message nor an event.
         moments: timestamps read before.
         names: texts read before.
     """
 
     read: Callable[[Sequence[bytes]], Iterable[Any]]
+    build: Callable[[Pairs, datetime, Transactions | None], Pairs]
     price: type
     transaction: type
     bot: type
@@ -136,6 +158,15 @@ class Reading:
 
 class _NoMessage:
     """The class of no message."""
+
+
+def as_they_are(pairs: Pairs, _received_at: datetime, _wallet: Transactions | None) -> Pairs:
+    """The `Reading.build` of a lane that leaves that to the loop."""
+    return pairs
+
+
+def _nothing(_payload: bytes, _received_at: datetime, _wallet: Transactions | None) -> None:
+    """The `Reading.otherwise` of a lane that has nothing else to try."""
 
 
 @frozen(eq=False)
@@ -168,10 +199,19 @@ class Lane:
     reading: Reading
 
     @classmethod
-    def whole(cls, make: Make) -> Lane:
-        """A lane whose halves cannot be had apart: nothing is a message."""
-        reading = Reading(lambda _payloads: repeat(None), _NoMessage, _NoMessage, _NoMessage, make, Moments(), Names())
-        return cls(make, reading)
+    def of_events(
+        cls,
+        make: Make,
+        read: Callable[[Sequence[bytes]], Iterable[Any]],
+        build: Callable[[Pairs, datetime, Transactions | None], Pairs],
+    ) -> Lane:
+        """A lane that builds its events itself."""
+        return cls(make, Reading(read, build, _NoMessage, _NoMessage, _NoMessage, _nothing, Moments(), Names()))
+
+    @classmethod
+    def closed(cls) -> Lane:
+        """A lane that nothing passes."""
+        return cls.of_events(_nothing, lambda _payloads: repeat(None), as_they_are)
 
     def incoming(self, payloads: Sequence[bytes]) -> Incoming:
         """The payloads, read, for the hot path."""
@@ -183,105 +223,6 @@ class Lane:
         return self.make(payload, received_at, wallet)
 
 
-_Message = dict[str, Any]
-_Maker = Callable[[_Message, bytes, datetime, "Transactions | None"], "DataEvent | None"]
-
-
-class _Makers:
-    """What makes an event of a message that is a `dict`; they raise `KeyError` or `Misfit` for what does not fit."""
-
-    def __init__(self, *, decimal: bool) -> None:
-        self._number = decimal_number if decimal else float_number
-        self._sure = None if decimal else float  # the type of a number that need not be looked at again
-        self._moments = Moments()
-        self._names = Names()
-        self.by_type: dict[str, _Maker] = {
-            "price_update": self._price,
-            "bot_update": self._bot,
-            "transaction_confirmed": self._transaction,
-        }
-
-    def _price(self, message: _Message, payload: bytes, received_at: datetime, _wallet: object) -> Any:
-        event = _twins.PRICE()
-        event.raw = payload
-        event.received_at = received_at
-        event.mint = mint = self._names[message["mint"]]
-        price, volume = message["price"], message["volume"]
-        event.price = price if type(price) is self._sure and _LEAST <= price <= _MOST else self._number(price, None)
-        event.volume = (
-            volume if type(volume) is self._sure and _LEAST <= volume <= _MOST else self._number(volume, None)
-        )
-        event.timestamp = self._moments[message["timestamp"]]
-        event.__class__ = PriceUpdate
-        return event if type(mint) is str else None
-
-    def _bot(self, message: _Message, payload: bytes, received_at: datetime, _wallet: object) -> Any:
-        bot_id, name, data = message["botId"], message["event"], message["data"]
-        if not (type(bot_id) is type(name) is str and type(data) is dict):
-            return None
-        event = _twins.BOT()
-        event.raw = payload
-        event.received_at = received_at
-        event.bot_id = self._names[bot_id]
-        event.event = self._names[name]
-        event.data = (self._trade(data) if name == "trade_executed" else None) or freeze(data)
-        event.__class__ = BotUpdate
-        return event
-
-    def _trade(self, data: Any) -> TradeExecuted | None:
-        """The trade, or None when the data do not fit."""
-        trade = _twins.TRADE()
-        try:
-            trade.signature = signature = data["signature"]
-            trade.profit = self._number(data["profit"], None)
-            trade.timestamp = self._moments[data["timestamp"]]
-        except (KeyError, TypeError, Misfit):
-            return None
-        trade._undeclared = None if len(data) == 3 else undeclared(data)  # noqa: SLF001 - a trade in the making
-        trade.__class__ = TradeExecuted
-        return trade if type(signature) is str else None
-
-    def _transaction(
-        self, message: _Message, payload: bytes, received_at: datetime, wallet: Transactions | None
-    ) -> Any:
-        event = _twins.TRANSACTION()
-        event.raw = payload
-        event.received_at = received_at
-        event.signature = signature = message["signature"]
-        event.status = status = self._names[message["status"]]
-        event.slot = slot = message["slot"]
-        named = message.get("wallet")
-        event.channel = Transactions(named) if type(named) is str and named.strip() else wallet
-        event.__class__ = TransactionConfirmed
-        return event if type(signature) is type(status) is str and type(slot) is int else None
-
-
-def undeclared(data: _Message) -> _Message:
+def undeclared(data: dict[str, Any]) -> dict[str, Any]:
     """The keys of a trade's data that the vendor's page does not declare."""
     return {key: value for key, value in data.items() if key not in ("signature", "profit", "timestamp")}
-
-
-def stdlib_lane(*, decimal: bool) -> Lane:
-    """The lane that needs no extra: the C scanner behind `json`, without the two regular expressions in front of it.
-
-    Args:
-        decimal: numbers become exact `Decimal` instead of `float`.
-    """
-    scan = scanner(decimal=decimal)
-    makers = _Makers(decimal=decimal).by_type
-
-    def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> DataEvent | None:
-        if type(payload) is not bytes:
-            return None
-        if len(payload) >= _SHORT and (len(payload) > LARGEST_PAYLOAD or not is_shallow(payload)):
-            return None
-        try:
-            text = str(payload, "utf-8")
-            message, end = scan(text, 0)
-            if end != len(text):
-                return None
-            return makers[message["type"]](message, payload, received_at, wallet)
-        except (ValueError, TypeError, KeyError, StopIteration, RecursionError, Misfit):
-            return None
-
-    return Lane.whole(build)

@@ -4,8 +4,8 @@ msgspec reads a frame into a tagged `Struct`, strictly: it refuses a key that is
 type, a repeated ``type`` that says otherwise, and bytes that are not UTF-8.  So whatever it accepts has the documented
 keys and nothing else, and means the same to the plain way.  Timestamps are texts to it, each of which is read once:
 looking it up costs half of what msgspec takes to read it again (measured), and nothing rounds its digits.  Neighbours:
-`_codec` asks it before all else where msgspec is installed, `_lanes` is asked about what it refuses, `_twins` are what
-it fills.  It must never accept a frame that the plain way would read otherwise.
+`_codec` asks it before all else where msgspec is installed, `_dicts` is asked about what it refuses, `_lanes` is what
+a lane is, `_twins` are what it fills.  It must never accept a frame that the plain way would read otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,19 @@ from typing import Any, Final
 import msgspec
 
 from . import _twins
-from ._lanes import LARGEST_PAYLOAD, Lane, Make, Moments, Names, Reading
+from ._lanes import (
+    BORDER,
+    LARGEST_PAYLOAD,
+    MANY,
+    MOST_TOGETHER,
+    TEXTS,
+    Lane,
+    Make,
+    Moments,
+    Names,
+    Reading,
+    as_they_are,
+)
 from ._strict import Misfit, moment
 from .channels import Transactions
 from .events import BotUpdate, PriceUpdate, TradeExecuted, TransactionConfirmed
@@ -54,23 +66,6 @@ _REFUSALS: Final = (msgspec.MsgspecError, ValueError, RecursionError, Misfit)
 """What reading raises: its own errors, which are no `ValueError` in old versions, one for what is not UTF-8, ours."""
 
 
-_MANY: Final = 4
-"""Payloads from which on it is quicker to read them together."""
-
-_MOST_TOGETHER: Final = 4 * LARGEST_PAYLOAD
-"""Bytes that are read together: more than one read of the socket completes, but for a payload too large for a lane."""
-
-_TEXTS: Final = frozenset({bytes})
-"""The types of payloads that are text."""
-
-_BORDER: Final = b",0\n,"
-"""What stands between payloads that are read together as one array, which takes three quarters of the time (measured).
-
-It parts them whatever is in them.  A line break is no part of a string (RFC 8259, section 7), a 0 stands for no key of
-an object, and no message has an array in it: so every border lies between elements of the whole, each payload is one or
-more of these, and when their number is right, each is one.
-"""
-
 _USUAL: Final = frozenset(map(len, ("2024-01-15T10:30:00Z", "2024-01-15T10:30:00.123Z", "2024-01-15T10:30:00.123456Z")))
 """Characters of the timestamps that msgspec reads as `_strict.moment` does, in a quarter of its time."""
 
@@ -97,15 +92,15 @@ class _Reader:
 
     def read(self, payloads: Sequence[bytes]) -> Iterable[Any]:
         """The message of each payload, or None."""
-        messages = self._read_together(payloads) if len(payloads) >= _MANY else None
+        messages = self._read_together(payloads) if len(payloads) >= MANY else None
         return map(self._read_one, payloads) if messages is None else messages
 
     def _read_together(self, payloads: Sequence[bytes]) -> list[Any] | None:
-        """All messages at once; None when one of the payloads is something else."""
-        if not _TEXTS.issuperset(map(type, payloads)):
+        """All messages at once, none of which has an array in it; None when one of the payloads is something else."""
+        if not TEXTS.issuperset(map(type, payloads)):
             return None
-        together = b"[%b]" % _BORDER.join(payloads)
-        if len(together) > _MOST_TOGETHER:
+        together = b"[%b]" % BORDER.join(payloads)
+        if len(together) > MOST_TOGETHER:
             return None
         try:
             found = self._decode_array(together)
@@ -186,4 +181,4 @@ def msgspec_lane(otherwise: Make) -> Lane:
         event.__class__ = BotUpdate
         return event
 
-    return Lane(build, Reading(reader.read, _Price, _Transaction, _Bot, otherwise, moments, names))
+    return Lane(build, Reading(reader.read, as_they_are, _Price, _Transaction, _Bot, otherwise, moments, names))

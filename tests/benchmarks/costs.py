@@ -74,8 +74,8 @@ def _user(_event: Any) -> None:
 class _Parts:
     """The parts of the client, each fed with the payloads of one read."""
 
-    def __init__(self) -> None:
-        self.lane = Codec().lane
+    def __init__(self, engine: str = "auto") -> None:
+        self.lane = Codec(engine=engine).lane
         self._wallet = next(channel for channel in channels() if isinstance(channel, Transactions))
 
     def cut(self, payloads: Sequence[bytes]) -> None:
@@ -166,7 +166,12 @@ class _Parts:
             "events with times as datetimes, routed, remembered, for nobody": self.inline(None),
             "inline: … given to the user, by the clock": self.inline(_user),
             "callback thread: … handed over and given to the user, by the clock": self.thread(),
+            "bare install: frames are read, cut and decoded": _BARE.decode,
+            "bare install, inline: everything": _BARE.inline(_user),
         }
+
+
+_BARE: Final = _Parts("stdlib")
 
 
 def _raw(url: str, messages: int) -> float:
