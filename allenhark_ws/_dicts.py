@@ -1,10 +1,9 @@
 """The fast lane of a bare install: the C scanner behind `json`, and events made of the dicts that it gives.
 
-Of the 3,300 ns that a message takes here, from the socket to the user's function, the scanner needs 1,240; msgspec reads
-one in 480 (``python -m tests.benchmarks costs``).  Neighbours:
-`_codec` takes this lane where msgspec is not installed or numbers are `Decimal`, `_structs` asks it about whatever it
-refuses, `_lanes` is what a lane is, `_twins` are what it fills.  It must never give an event that the plain way would
-not.
+Of the 3,300 ns that a message takes here, from the socket to the user's function, the scanner needs 1,240; msgspec
+reads one in 480 (``python -m tests.benchmarks costs``).  Neighbours: `_codec` takes this lane where msgspec is not
+installed or numbers are `Decimal`, `_structs` asks it about whatever it refuses, `_lanes` is what a lane is, `_twins`
+are what it fills.  It must never give an event that the plain way would not.
 """
 
 from __future__ import annotations
