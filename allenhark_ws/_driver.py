@@ -19,14 +19,14 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field
 
 from ._aside import Interrupted
 from ._codec import Codec
 from ._counters import Counters
-from ._dispatch import CallbackThread
+from ._dispatch import SLOW, CallbackThread
 from ._intake import Intake
 from ._network import GOODBYE, Network
 from ._outlet import Outlet
@@ -39,6 +39,9 @@ from .events import Event
 from .state import State
 
 __all__ = ["Driver"]
+
+_NOW: Final = -math.inf
+"""Earlier than any monotonic time."""
 
 
 @define(eq=False)
@@ -86,6 +89,8 @@ class Driver:
     intake: Intake = field(init=False)
     reads_on: int = field(default=0, init=False)
     _looked_at: float = field(default=0.0, init=False)
+    _is_calm: bool = field(default=False, init=False)
+    _due: float = field(default=_NOW, init=False)  # when there is something to do, as far as nothing comes
     _disowned: bool = field(default=False, init=False)
     _told: State = field(default=State.IDLE, init=False)
 
@@ -105,14 +110,18 @@ class Driver:
         ready = self._sleep()
         self._read_mail()
         self._deliver_held()
-        self._exchange(ready)
-        self._advance(ready)
+        self._is_calm = self._exchange(ready)
+        if not self._is_calm:
+            self._advance(ready)
 
     def _sleep(self) -> int:
         """Wait for the socket, a wake-up or the next deadline; what the socket is ready for."""
-        self._watch_socket()
-        self._looked_at = now = self._clock.now().mono
-        return self.sleeper.sleep(self._timeout(now))
+        now = self._clock.now().mono
+        if not self._is_calm:
+            self._watch_socket()
+            self._due = self._next_deadline(now)
+        self._looked_at = now
+        return self.sleeper.sleep(None if self._due == math.inf else max(0.0, self._due - now))
 
     def _watch_socket(self) -> None:
         """Bring what is awaited of the socket up to date."""
@@ -124,14 +133,14 @@ class Driver:
             mask |= selectors.EVENT_WRITE
         self.sleeper.watch(transport.sock, mask)
 
-    def _timeout(self, now: float) -> float | None:
+    def _next_deadline(self, now: float) -> float:
+        """The monotonic time at which there is something to do, whatever comes; that may be now, or never."""
         if self.mailbox or (self._has_unread and not self.outlet.held):
-            return 0.0
+            return now
         deadlines = [self._session_deadline(), self.network.send_deadline]
         if self._callbacks is not None:
             deadlines.append(self._callbacks.watch_at(now))
-        due = [deadline for deadline in deadlines if deadline is not None]
-        return max(0.0, min(due) - now) if due else None
+        return min((deadline for deadline in deadlines if deadline is not None), default=math.inf)
 
     def _session_deadline(self) -> float | None:
         """While events are held no retry begins: nothing it led to could be delivered."""
@@ -146,6 +155,7 @@ class Driver:
 
     def _read_mail(self) -> None:
         if self.mailbox:
+            self._due = _NOW
             for _ in range(len(self.mailbox)):
                 function, arguments = self.mailbox.popleft()
                 function(*arguments)
@@ -153,36 +163,50 @@ class Driver:
 
     def _deliver_held(self) -> None:
         if self.outlet.held:
+            self._due = _NOW
             self.outlet.emit_held(self._clock.now())
             self.obey()
 
-    def _exchange(self, ready: int) -> None:
-        """Write and read once, as far as the socket is ready."""
+    def _exchange(self, ready: int) -> bool:
+        """Write and read once, as far as the socket is ready.
+
+        Returns:
+            Whether it is calm: nothing came but data, which are with their consumers, and nothing is due before it was.
+            The turn ends here then: the rest of it takes a third as long as all before (measured, at a thousand
+            messages a second), and until this thread sleeps the callback thread cannot begin.
+        """
         transport = self.network.transport
         if transport is None:
-            return
+            return False
         if ready & selectors.EVENT_WRITE:
             transport.write()
         until = self._counters.messages_received + self.reads_on
+        calm = ready == selectors.EVENT_READ
         if not self.outlet.held and (ready & selectors.EVENT_READ or transport.pending):
-            self._receive(transport)
+            calm &= self._receive(transport)
         while self._counters.messages_received < until and transport.pending and self._is_idle_but_for(transport):
-            self._receive(transport)
+            calm &= self._receive(transport)
+        return calm and self._is_idle_but_for(transport) and not transport.pending
 
     def _is_idle_but_for(self, transport: Transport) -> bool:
         return self.network.transport is transport and not (self.mailbox or self.outlet.held)
 
-    def _receive(self, transport: Transport) -> None:
+    def _receive(self, transport: Transport) -> bool:
+        """Read once; whether that is calm."""
         batch = transport.receive()
         now = self._clock.now()
         if batch.frames:
             self._session.heard(now)
-        self.intake.take(batch.messages, now)
+        calm = self.intake.take(batch.messages, now) and batch.frames == len(batch.messages) and now.mono < self._due
         if batch.end is not None and self.network.transport is transport:
             self.network.discard()
             self._session.lost(batch.end, now)
             self.obey()
             transport.linger(self._wait_lingering, now.mono + GOODBYE)
+            return False
+        if self._callbacks is not None:
+            self._due = min(self._due, now.mono + SLOW)
+        return calm
 
     def _advance(self, ready: int) -> None:
         """Do what is due.
@@ -239,6 +263,7 @@ class Driver:
     def obey(self) -> None:
         """Do what the session says, in the order in which it said it."""
         while outputs := self._session.take():
+            self._due = _NOW
             events: list[Event] = []
             for output in outputs:
                 if isinstance(output, Event):

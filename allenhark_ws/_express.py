@@ -109,7 +109,7 @@ def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see
         router: knows where events go.
         inline: runs the callbacks, or None to collect their events.
     """
-    collected = Collected()
+    collected = Collected(queues={}, called=[])
     queues, called = collected.queues, collected.called
     prices = transactions = bots = 0
     clock = float if inline is None else inline.clock

@@ -134,7 +134,7 @@ class FrameReader:
 
         What was complete before a violation or a close is in `Parsed.messages` still; bytes after it are ignored.
         """
-        parsed = Parsed()
+        parsed = Parsed([], [])
         if self._ended:
             return parsed
         if self._partial:
@@ -148,7 +148,8 @@ class FrameReader:
         except _Broken as broken:
             parsed.end = broken.violation
             position = len(data)
-        self._partial = bytearray(data[position:])
+        if position < len(data):
+            self._partial = bytearray(data[position:])
         if parsed.end is not None:
             self._ended = True
             self._partial = self._message = bytearray()
@@ -162,6 +163,9 @@ class FrameReader:
                 before = len(parsed.messages)
                 position = self._cut_plain(data, position, parsed.messages)
                 parsed.frames += len(parsed.messages) - before
+                if position == len(data):
+                    self._need = 2
+                    break
             head = self._head(data, position)
             if head is None or head.end > len(data):
                 self._need = (head.end - position) if head else self._need

@@ -49,18 +49,25 @@ class Intake:
     _obey: Callable[[], None]
     taps: tuple[Tap, ...] = field(default=(), init=False)
 
-    def take(self, messages: Sequence[bytes], now: Instant) -> None:
-        """Hand data to their consumers the fast way as far as that goes, and the rest the plain way, in order."""
+    def take(self, messages: Sequence[bytes], now: Instant) -> bool:
+        """Hand data to their consumers the fast way as far as that goes, and the rest the plain way, in order.
+
+        Returns:
+            Whether all were data that went the fast way, and nothing else came of them.
+        """
         for tap in self.taps:
             tap.put(now.wall, messages)
         self._counters.bytes_received += sum(map(len, messages))
-        network = self._network
+        network, session = self._network, self._session
         transport, incoming = network.transport, self._codec.lane.incoming(messages)
+        was_odd = False
         while network.transport is transport:
             left = self._express(incoming, now)
             if not left:
-                return
+                break
+            was_odd = True
             self._take_plainly(left, now)
+        return not was_odd and session.state is State.READY
 
     def _express(self, incoming: Incoming, now: Instant) -> list[bytes]:
         """Deliver data events the fast way; the payloads that have to go the plain way before going on."""
@@ -71,7 +78,8 @@ class Intake:
         delivery = router.express(incoming, self._codec.lane, now.wall, session.wallet)
         if delivery.failure is not None:
             session.close(delivery.failure)
-        outlet.emit(list(delivery.reports))
+        if delivery.reports:
+            outlet.emit(list(delivery.reports))
         return delivery.left
 
     def _take_plainly(self, messages: Sequence[bytes], now: Instant) -> None:

@@ -15,7 +15,7 @@ from itertools import repeat
 from operator import length_hint
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import define, frozen
 
 from ._strict import moment
 from .channels import Transactions
@@ -169,9 +169,11 @@ def _nothing(_payload: bytes, _received_at: datetime, _wallet: Transactions | No
     """The `Reading.otherwise` of a lane that has nothing else to try."""
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Incoming:
     """The payloads of one read on their way to consumers, each beside its message; whoever takes one takes both.
+
+    Not frozen, since one is made for every read.
 
     Attributes:
         payloads: those that nobody took yet.

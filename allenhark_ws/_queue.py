@@ -293,7 +293,7 @@ class EventQueue:
             if lost:
                 self._lose(lost)
             if self._waiting:
-                self._changed.notify_all()
+                self._changed.notify(self._waiting)
             return lost
 
     def _lose(self, lost: int) -> None:

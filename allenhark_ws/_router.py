@@ -318,7 +318,7 @@ class Router:
         if called and self._count(self._sink.put(called)) and sink is not None:
             self._report(sink, reports)
             failure = sink.failure
-        return Delivery(done, [] if self._closed else reports, failure)
+        return Delivery(done, [] if self._closed else reports, failure, [])
 
     def express(self, incoming: Incoming, lane: Lane, received_at: datetime, wallet: Transactions | None) -> Delivery:
         """Deliver data events as fast as that goes; see `_express`.
