@@ -14,7 +14,10 @@ def market() -> Generator[None]:
     if os.environ.get("ALLENHARK_API_KEY") or {"-h", "--help"} & {*sys.argv}:
         yield
         return
-    from allenhark_ws.testing import Simulator  # noqa: PLC0415 - with a key nobody needs the extra
+    try:
+        from allenhark_ws.testing import Simulator  # noqa: PLC0415 - with a key nobody needs the extra
+    except ImportError as error:
+        sys.exit(f"ALLENHARK_API_KEY is not set, and {error}")
 
     with Simulator(feed=True) as simulator:
         print(f"ALLENHARK_API_KEY is not set: this is a simulated market at {simulator.url}", file=sys.stderr)

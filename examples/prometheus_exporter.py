@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from contextlib import suppress
 
-from prometheus_client import start_http_server
-
 from allenhark_ws import Bot, Client
-from allenhark_ws.metrics import ClientMetrics
+
+try:
+    from allenhark_ws.metrics import ClientMetrics
+except ImportError as error:
+    sys.exit(str(error))  # one line, which names the extra
+
+from prometheus_client import start_http_server
 
 
 def main() -> None:

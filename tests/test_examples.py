@@ -323,6 +323,42 @@ def test_help_tells_every_default(name: str) -> None:
     assert len(re.findall(r"by\s+default|\(default:", done.stdout)) >= len(defaults)
 
 
+WITHOUT = """
+import runpy, sys
+_, missing, path, folder = sys.argv
+sys.modules[missing] = None
+sys.path[0] = folder
+runpy.run_path(path, run_name="__main__")
+"""
+"""Runs a script as if a package were not installed."""
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "extra"),
+    [
+        *((name, "websockets", "testing") for name in sorted(ENDLESS | {"recording_daemon.py": ()})),
+        ("prometheus_exporter.py", "prometheus_client", "metrics"),
+    ],
+)
+def test_a_missing_extra_is_one_line(tmp_path: Path, name: str, missing: str, extra: str) -> None:
+    """It names what to install, and there is no traceback."""
+    if "prometheus" in name and extra != "metrics":
+        pytest.importorskip("prometheus_client", reason="needs the extra metrics")
+    path = EXAMPLES / name
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT, missing, str(path), str(path.parent)],
+        cwd=tmp_path,
+        env=environment(None),
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f': pip install "allenhark-ws[{extra}]"')
+
+
 def test_every_example_has_a_test() -> None:
     """No example rots unseen."""
     tested = {name.removeprefix("test_") + ".py" for name in globals() if name.startswith("test_")}

@@ -45,12 +45,14 @@ def told(outputs: list[Any]) -> str:
 
 
 def test_quickstart() -> None:
-    """It connects, shows a table that moved, prices and counters, and closes; nothing goes to stderr."""
+    """It connects, shows a table that moved, prices and counters, and closes; no stderr, nothing empty."""
     outputs = run("quickstart.ipynb")
     assert [output for output in outputs if output["output_type"] == "stream"] == []
     shown = told(outputs)
     assert "READY, 0 channels>" in shown
     assert "PriceUpdate(mint='So11111111111111111111111111111111111111112'" in shown
+    assert "\ntimestamp " in shown
+    assert "Empty DataFrame" not in shown
     assert "stopped: the client is closed" in shown
     assert shown.endswith("CLOSED, 4 channels>")
     (table,) = (output["data"]["text/html"] for output in outputs if "stopped" in output["data"]["text/plain"])

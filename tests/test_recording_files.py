@@ -20,6 +20,7 @@ from allenhark_ws.recording._format import HEADER, encode
 from allenhark_ws.recording._gzip import Piece, pieces
 
 from .peers import Clock
+from .processes import posix
 from .scripted import outcome
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -545,6 +546,18 @@ def test_what_is_no_recording_is_refused_at_once(tmp_path: Path, data: bytes, pr
     with pytest.raises(RecordingError, match=problem) as caught:
         recording.read([good, bad])
     assert (caught.value.path, caught.value.line) == (str(bad), 1)
+
+
+@posix
+def test_a_pipe_is_no_recording() -> None:
+    """As a shell's ``<(zcat day.jsonl.gz)`` makes one; the error says what to do."""
+    reader, writer = os.pipe()
+    os.write(writer, HEADER)
+    os.close(writer)
+    with pytest.raises(RecordingError, match="write it to a file") as caught:
+        recording.read(f"/dev/fd/{reader}")
+    os.close(reader)
+    assert (caught.value.path, caught.value.line) == (f"/dev/fd/{reader}", None)
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,8 @@ def _check(path: str) -> int:
         RecordingError: it is none.
     """
     with _open(path) as file:
+        if not file.seekable():
+            raise RecordingError(path, "a pipe cannot be read twice: write it to a file first")
         first = next(_pieces(file), b"")
         size = os.fstat(file.fileno()).st_size
         try:
