@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 
 from ._codec import Codec
 from ._counters import Counters
+from ._hints import Later, Self
 from ._loop import FlushTicket, Loop
 from ._ports import Clock, Transport, TransportFactory
 from ._process import is_exiting
@@ -41,10 +42,9 @@ from .streams import Stream
 if TYPE_CHECKING:
     import ssl
 
-    from typing_extensions import Self
-
-    from .notebook import Watch
-    from .recording import Recorder
+    from . import notebook, recording
+else:
+    notebook, recording, ssl = Later("allenhark_ws.notebook"), Later("allenhark_ws.recording"), Later("ssl")
 
 __all__ = ["Client", "Subscription"]
 
@@ -326,8 +326,7 @@ class Client:
 
     def _give_up(self, patience: float) -> None:
         """End the client with `ConnectTimeout`, or with the terminal error that came first."""
-        under_way = ConnectionFailed("the first attempt was still under way")
-        last = self._loop.session.last_failure or under_way
+        last = self._loop.session.last_failure or ConnectionFailed("the first attempt was still under way")
         reason = getattr(last, "reason", str(last))
         error = ConnectTimeout(reason, attempts=self._counters.attempts or None, timeout=patience)
         error.__cause__ = last
@@ -625,7 +624,7 @@ class Client:
         max_bytes: int | None = None,
         interval: float | None = None,
         max_buffer: int = 33_554_432,
-    ) -> Recorder:
+    ) -> recording.Recorder:
         """Write every received frame, as received, to a file, with the time it was received; `replay` plays it.
 
         In any state, before the start too, and over reconnects; it ends with the recorder's `stop()`, on leaving its
@@ -757,7 +756,7 @@ class Client:
         queue = self._loop.sink.queue
         return self._counters.snapshot(self.state, callback_backlog=0 if queue is None else len(queue))
 
-    def watch(self, refresh: float = 0.5) -> Watch:
+    def watch(self, refresh: float = 0.5) -> notebook.Watch:
         """A live table in a Jupyter notebook: prices with their trend, and counters; it does not block the kernel.
 
         It is shown at once, under the cell, and goes on until its `stop()`, until the client is closed or collected, or

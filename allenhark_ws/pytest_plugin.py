@@ -28,9 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ._hints import Later
+
 if TYPE_CHECKING:
-    from allenhark_ws import Client
-    from allenhark_ws.testing import Simulator
+    import allenhark_ws
+    from allenhark_ws import testing
+else:
+    allenhark_ws, testing = Later("allenhark_ws"), Later("allenhark_ws.testing")
 
 __all__ = ["allenhark_client", "allenhark_client_options", "allenhark_simulator", "allenhark_simulator_options"]
 
@@ -48,14 +52,16 @@ def allenhark_client_options() -> dict[str, Any]:
 
 
 @pytest.fixture
-def allenhark_simulator(allenhark_simulator_options: dict[str, Any]) -> Iterator[Simulator]:
+def allenhark_simulator(allenhark_simulator_options: dict[str, Any]) -> Iterator[testing.Simulator]:
     """A started `allenhark_ws.testing.Simulator`, stopped after the test."""
     with _make_simulator(allenhark_simulator_options) as simulator:
         yield simulator
 
 
 @pytest.fixture
-def allenhark_client(allenhark_simulator: Simulator, allenhark_client_options: dict[str, Any]) -> Iterator[Client]:
+def allenhark_client(
+    allenhark_simulator: testing.Simulator, allenhark_client_options: dict[str, Any]
+) -> Iterator[allenhark_ws.Client]:
     """An `allenhark_ws.Client` connected to `allenhark_simulator`, closed after the test."""
     client = _make_client(allenhark_simulator, allenhark_client_options)
     del allenhark_client_options  # pytest can show the locals of a fixture that fails, and a key may be among these
@@ -63,7 +69,7 @@ def allenhark_client(allenhark_simulator: Simulator, allenhark_client_options: d
         yield client
 
 
-def _make_simulator(options: dict[str, Any]) -> Simulator:
+def _make_simulator(options: dict[str, Any]) -> testing.Simulator:
     try:
         from allenhark_ws.testing import Simulator  # noqa: PLC0415 - brings a web server, and pytest may need none
 
@@ -74,7 +80,7 @@ def _make_simulator(options: dict[str, Any]) -> Simulator:
     pytest.fail(missing, pytrace=False)
 
 
-def _make_client(simulator: Simulator, options: dict[str, Any]) -> Client:
+def _make_client(simulator: testing.Simulator, options: dict[str, Any]) -> allenhark_ws.Client:
     from allenhark_ws import Client  # noqa: PLC0415 - likewise
 
     server: dict[str, Any] = {
