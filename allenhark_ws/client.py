@@ -145,6 +145,21 @@ class Subscription:
 class Client:
     """A live connection to AllenHark's WebSocket API that keeps itself alive; safe to use from any thread.
 
+    Example:
+        >>> with Client() as client, client.stream(Price("M")) as prices:
+        ...     prices.get(timeout=5).mint
+        'M'
+
+    What it can be asked for, in the order in which one comes to need it::
+
+        connect, start, run_forever, with       begin
+        subscribe, on, stream                   get events: called back, or from a queue
+        latest, flush                           the last event; whether the server has processed what was sent
+        state, error, subscriptions, stats      how it stands
+        unsubscribe, off                        get no more of them
+        record, watch                           a file of all that comes; a live table in a notebook
+        reconnect, close                        a new connection; the end
+
     Args:
         api_key: the key, or a callable without arguments that gives it, asked anew for every connection.  None: the
             environment's ``ALLENHARK_API_KEY``.
@@ -167,11 +182,6 @@ class Client:
 
     Raises:
         ConfigurationError: an argument cannot be used; the text says what to pass.
-
-    Example:
-        >>> with Client() as client, client.stream(Price("M")) as prices:
-        ...     prices.get(timeout=5).mint
-        'M'
     """
 
     def __init__(  # noqa: PLR0913 - every setting is an argument of its own
@@ -364,10 +374,10 @@ class Client:
             raise self.error.with_traceback(None)
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
-        """End for good.
+        """End for good: from any thread and any state, callbacks included, any number of times.
 
-        It interrupts what is under way, delivers what is queued for callbacks, says goodbye and stops the threads.
-        From any thread and any state, callbacks included, any number of times.  Never raises for what the network does.
+        It interrupts what is under way, delivers what is queued for callbacks, says goodbye and stops the threads.  It
+        never raises for what the network does.
 
         Args:
             timeout: seconds it may take at most; callbacks not delivered by then are dropped, except `Closed`.
@@ -385,6 +395,7 @@ class Client:
         self._loop.join(deadline)
 
     def __enter__(self) -> Self:
+        """As `connect`."""
         try:
             return self.connect()
         except BaseException:
@@ -394,6 +405,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """As `close`; within half a second after Ctrl-C."""
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         self.close(_INTERRUPTED if interrupted else _CLOSE_TIMEOUT)
 
@@ -565,10 +577,10 @@ class Client:
     def stream(self, *kinds: type[E] | Bringing[E], maxsize: int = ..., overflow: Overflow = ...) -> Stream[E]: ...
 
     def stream(self, *kinds: object, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
-        """A thread-safe queue of events.
+        """A thread-safe queue of the events of channels, subscribed until it is closed, and of event classes.
 
         Args:
-            kinds: channels, which are subscribed until the stream is closed, and event classes; none: every data event.
+            kinds: `Bot`, `Price`, `Transactions`; event classes, which match their children too.  None: all data.
             maxsize: events queued at most, at least 1.
             overflow: what happens when it is full:
 
@@ -734,17 +746,17 @@ class Client:
 
     @property
     def state(self) -> State:
-        """Where the client stands."""
+        """Where the client stands: IDLE, CONNECTING, READY, BACKOFF or CLOSED."""
         return self._loop.state
 
     @property
     def error(self) -> AllenHarkError | None:
-        """The terminal error, once the client has ended with one."""
+        """The terminal error, once the client has ended with one; else None."""
         return self._loop.error
 
     @property
     def subscriptions(self) -> frozenset[Channel]:
-        """The wanted channels."""
+        """The wanted channels: all that callers asked for and did not give up, whether or not there is a connection."""
         if self._loop.forked:
             return frozenset()
         self._loop.catch_up()
@@ -752,7 +764,7 @@ class Client:
 
     @property
     def stats(self) -> Stats:
-        """What was counted so far, as a snapshot."""
+        """What was counted so far, as a snapshot: messages, bytes, losses, round trips; see `Stats`."""
         queue = self._loop.sink.queue
         return self._counters.snapshot(self.state, callback_backlog=0 if queue is None else len(queue))
 

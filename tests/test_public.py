@@ -124,6 +124,13 @@ print('ssl' in sys.modules, 'allenhark_ws.recording' in sys.modules)
     assert fresh(code) == ["False", "False", "True", "True"]
 
 
+def test_help_begins_with_all_that_a_client_can_be_asked_for() -> None:
+    """`help` sorts the members by their names; the list above them is in the order of use, and leaves nothing out."""
+    listed = (allenhark_ws.Client.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
+    names = [name for line in listed.splitlines() for name in line[:45].replace(",", " ").split()]
+    assert sorted(names) == sorted({name for name in vars(allenhark_ws.Client) if not name.startswith("_")} | {"with"})
+
+
 def test_dir_is_what_all_promises() -> None:
     """Both before and after names were used; the list is the caller's own."""
     assert dir(allenhark_ws) == allenhark_ws.__all__
