@@ -28,10 +28,10 @@ from ._process import is_exiting
 from ._queue import EventQueue
 from ._redact import Redactor
 from ._router import Callback, Router
-from ._routes import Kind, check_kind
+from ._routes import Kind, check_kind, is_channel
 from ._session import Session
 from ._typing import E2, E3, Binding, Bringing, Registering
-from .channels import Bot, Channel, Price, Transactions
+from .channels import Channel
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
 from .errors import AllenHarkError, ClientClosed, ConnectionFailed, ConnectTimeout, FlushTimeout, RequestRejected
 from .events import DataEvent, Event
@@ -81,7 +81,7 @@ def _channels(channels: tuple[object, ...], verb: str) -> tuple[Channel, ...]:
     if not channels:
         raise TypeError(f"{verb}() needs at least one channel, for example Price(mint)")
     for channel in channels:
-        if not isinstance(channel, (Bot, Price, Transactions)):
+        if not is_channel(channel):
             what = f"the class {channel.__name__}" if isinstance(channel, type) else type(channel).__name__
             raise TypeError(f"{verb}() takes Bot(…), Price(…) or Transactions(…), got {what}")
     return cast("tuple[Channel, ...]", channels)
