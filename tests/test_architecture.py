@@ -46,8 +46,8 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
         frozenset({"_session", "_link", "_verdict"}),
         frozenset(
             {
-                *("_transport", "_frames", "_connect", "_guard", "_tcp", "_proxy", "_tls", "_upgrade"),
-                *("_target", "_aside"),
+                *("_transport", "_frames", "_connect", "_guard", "_dns", "_tcp", "_proxy", "_tls"),
+                *("_upgrade", "_target", "_aside"),
             }
         ),
         frozenset({"_router", "_express", "_places", "_routes", "_wanted"}),
@@ -98,7 +98,7 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "msgspec": frozenset({"_structs"}),
     "socket": frozenset(
         {
-            *("_transport", "_connect", "_guard", "_tcp", "_proxy", "_tls", "_upgrade", "_aside", "_wakeup"),
+            *("_transport", "_connect", "_guard", "_dns", "_tcp", "_proxy", "_tls", "_upgrade", "_aside", "_wakeup"),
             *("_driver", "_network", "_sleeper", "_ports", "_player"),
             *("testing", "cli"),
         }

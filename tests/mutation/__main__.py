@@ -39,6 +39,7 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "_transport": ("test_transport.py",),
     "_connect": ("test_connect.py",),
     "_target": ("test_connect.py",),
+    "_dns": ("test_connect.py",),
     "_tcp": ("test_connect.py",),
     "_tls": ("test_connect.py",),
     "_upgrade": ("test_connect.py",),
