@@ -37,7 +37,10 @@ CHANNELS: Final[dict[type[Channel], tuple[type[DataEvent], Callable[[Any], str]]
     Bot: (BotUpdate, attrgetter("bot_id")),
     Transactions: (TransactionConfirmed, attrgetter("wallet")),
 }
-"""Of each channel: the class of the events that it brings, and what gives its id, the key that they carry."""
+"""Of each channel: the class of the events that it brings, and what gives its id, the key that they carry.
+
+How the wire spells a channel stands in `_codec`, and how an error names one in `events.ServerError`.
+"""
 
 
 def _mint(event: Event) -> str | None:

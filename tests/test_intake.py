@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from attrs import define, field
+from attrs import define, field, fields
 
 from allenhark_ws._codec import Codec
 from allenhark_ws._counters import Counters
@@ -180,6 +180,12 @@ def drain(queue: EventQueue) -> list[Event]:
 def kinds(queue: EventQueue) -> list[type[Event]]:
     """The kinds of everything that is queued."""
     return [type(event) for event in drain(queue)]
+
+
+def test_what_it_comes_to_hold_is_no_argument() -> None:
+    """An intake begins without taps."""
+    arguments = {"session", "codec", "counters", "network", "outlet", "obey"}
+    assert {attribute.alias for attribute in fields(Intake) if attribute.init} == arguments
 
 
 # --- The way of data

@@ -43,6 +43,8 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "_tcp": ("test_connect.py",),
     "_tls": ("test_connect.py",),
     "_upgrade": ("test_connect.py",),
+    "_network": ("test_network.py",),
+    "_intake": ("test_intake.py",),
     "_codec": ("test_codec.py",),
     "_strict": ("test_codec.py",),
     "_lanes": ("test_codec.py",),
