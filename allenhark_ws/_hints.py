@@ -23,7 +23,9 @@ __all__ = ["Later", "Self"]
 
 
 class Later:
-    """A module that is imported when something of it is asked for.
+    """A module that is imported when a class of it is asked for.
+
+    Nothing else is, but by those who look through all that a module has, as pytest does: there is none, they hear.
 
     Args:
         name: its full name.
@@ -37,6 +39,6 @@ class Later:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked of everything there is, by whoever looks through a module
+        if not name[:1].isupper():
             raise AttributeError(name)
         return getattr(import_module(self._name), name)

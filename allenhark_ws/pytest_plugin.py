@@ -28,13 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ._hints import Later
-
 if TYPE_CHECKING:
-    import allenhark_ws
-    from allenhark_ws import testing
-else:
-    allenhark_ws, testing = Later("allenhark_ws"), Later("allenhark_ws.testing")
+    from allenhark_ws import Client
+    from allenhark_ws.testing import Simulator
 
 __all__ = ["allenhark_client", "allenhark_client_options", "allenhark_simulator", "allenhark_simulator_options"]
 
@@ -52,16 +48,14 @@ def allenhark_client_options() -> dict[str, Any]:
 
 
 @pytest.fixture
-def allenhark_simulator(allenhark_simulator_options: dict[str, Any]) -> Iterator[testing.Simulator]:
+def allenhark_simulator(allenhark_simulator_options: dict[str, Any]) -> Iterator[Simulator]:
     """A started `allenhark_ws.testing.Simulator`, stopped after the test."""
     with _make_simulator(allenhark_simulator_options) as simulator:
         yield simulator
 
 
 @pytest.fixture
-def allenhark_client(
-    allenhark_simulator: testing.Simulator, allenhark_client_options: dict[str, Any]
-) -> Iterator[allenhark_ws.Client]:
+def allenhark_client(allenhark_simulator: Simulator, allenhark_client_options: dict[str, Any]) -> Iterator[Client]:
     """An `allenhark_ws.Client` connected to `allenhark_simulator`, closed after the test."""
     client = _make_client(allenhark_simulator, allenhark_client_options)
     del allenhark_client_options  # pytest can show the locals of a fixture that fails, and a key may be among these
@@ -69,7 +63,7 @@ def allenhark_client(
         yield client
 
 
-def _make_simulator(options: dict[str, Any]) -> testing.Simulator:
+def _make_simulator(options: dict[str, Any]) -> Simulator:
     try:
         from allenhark_ws.testing import Simulator  # noqa: PLC0415 - brings a web server, and pytest may need none
 
@@ -80,7 +74,7 @@ def _make_simulator(options: dict[str, Any]) -> testing.Simulator:
     pytest.fail(missing, pytrace=False)
 
 
-def _make_client(simulator: testing.Simulator, options: dict[str, Any]) -> allenhark_ws.Client:
+def _make_client(simulator: Simulator, options: dict[str, Any]) -> Client:
     from allenhark_ws import Client  # noqa: PLC0415 - likewise
 
     server: dict[str, Any] = {
