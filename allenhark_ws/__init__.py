@@ -13,12 +13,16 @@ The map of the house.  A room is a file with one subject; ``tests/test_architect
     verbs       client: what users call, and the wiring of everything below it
     threads     _loop: start, ask, wait, end · _process: forks and exits · _driver: turn after turn, asleep in _sleeper
                 (_wakeup) · _network: the session's commands, done · _intake: what was read · _outlet: what goes out
-    consumers   _router (_routes, _wanted; hot path: _places, _express) · _dispatch: callbacks · streams and _queue
-    rules       _session: whatever is decided, without I/O (_link, _backoff, _verdict; the moves are in state)
-    network     _connect: opening, phase by phase (_target, _guard, _tcp, _proxy, _tls, _upgrade; _aside: slow calls)
+    consumers   _router: who gets what (_routes, _wanted; hot path: _places, _express) · _dispatch: callbacks
+                streams: what users read · _queue: what is kept and what is dropped when one is full
+    rules       _session: whatever is decided, without I/O: key, pings, pong deadline, subscriptions, losses, gaps
+                (_link: a connection's books · _backoff: delays · _verdict: rejections · the moves are in state)
+    network     _connect: opening, phases _dns, _tcp, _proxy, _tls, _upgrade (_target; one deadline: _guard, _aside)
                 _transport: one open connection, and its bytes (_frames) · _ports: what else can stand in its place
-    wire        _codec: bytes and events (_json, _strict; fast _lanes: _dicts, _structs, _twins) · _redact: no keys
-    values      channels, events, errors, config, state, stats (_counters), _frozen, _typing, _words
+    wire        _codec: bytes and events, what is no message too (_json, _strict; fast
+                _lanes: _dicts, _structs, _twins) · _redact: no keys
+    values      channels, events, errors, config, state, stats (_counters), _frozen, _words
+                for types alone: _typing, _hints
     around it   _replay (_player), recording, notebook (_html), dataframe, metrics, testing, pytest_plugin, cli,
                 __main__
 

@@ -165,7 +165,12 @@ _DATA_EVENTS: Final[Mapping[str, type[DataEvent]]] = {
     "bot_update": BotUpdate,
     "transaction_confirmed": TransactionConfirmed,
 }
-"""Of each type of message, its event; what has no builder of its own in `Codec` is decoded by this line alone."""
+"""Of each type of message, its event; what has no builder of its own in `Codec` is decoded by this line alone.
+
+By it an event is delivered, counted, recorded, and shown in tables, notebooks and the command line.  A builder is for
+what more than the fields decides, a lane in `_lanes` for what comes by the thousand; the package's `__init__` has the
+name once it is to be public.
+"""
 
 
 @frozen

@@ -1,7 +1,7 @@
 """Opening one connection, phase by phase under one deadline: DNS, TCP, proxy, TLS and the WebSocket upgrade.
 
-A phase is a file: `_guard` (name resolution; the deadline and the byte cap of all of them), `_tcp`, `_proxy`, `_tls`,
-`_upgrade`.  Foreign errors become this package's in each; those whose text may hold what a server sent are not chained.
+A phase is a file: `_dns`, `_tcp`, `_proxy`, `_tls`, `_upgrade`; `_guard` has the deadline and the byte cap of them all.
+Foreign errors become this package's in each; those whose text may hold what a server sent are not chained.
 Neighbours: `_transport` calls `open_connection`.  It must never leave a socket open when it fails.
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import socket
 
-from ._guard import Opening, look_up
-from ._proxy import authority, choose_proxy, tunnel
-from ._target import Target, ascii_host
+from ._dns import look_up
+from ._guard import Opening
+from ._proxy import choose_proxy, tunnel
+from ._target import Target, ascii_host, authority
 from ._tcp import connect_tcp
 from ._tls import start_tls
 from ._upgrade import upgrade

@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 from ._aside import Waiter, call_aside
 from .errors import ConnectionFailed
 
-__all__ = ["Address", "GuardedSocket", "Head", "Opening", "describe", "disown", "look_up", "wanted_mask"]
+__all__ = ["GuardedSocket", "Head", "Opening", "describe", "disown", "wanted_mask"]
 
 T = TypeVar("T")
 
@@ -36,9 +36,6 @@ _READ_SIZE: Final = 16_384
 _END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
 _SOURCE_LINE: Final = re.compile(r" \(_ssl\.c:\d+\)$")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: |$)")
-
-Address = tuple[socket.AddressFamily, tuple[object, ...]]
-"""An address family and what `socket.connect` takes for it."""
 
 
 def describe(error: OSError) -> str:
@@ -149,30 +146,6 @@ class Opening:
 def _spelt(fact: object) -> str:
     """A fact as a log shows it."""
     return " ".join(map(str, cast("tuple[object, ...]", fact))) if isinstance(fact, tuple) else str(fact) or "none"
-
-
-def look_up(opening: Opening, host: str, port: int) -> list[Address]:
-    """All addresses of a host, in the system's order of preference; an address literal needs no look-up.
-
-    Raises:
-        ConnectionFailed: the name has no address, or the deadline passed.
-    """
-    phase = f"DNS lookup of {host}"
-    opening.tell("dns", "begun", host=host)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except OSError:
-        found = []
-    cause: OSError | None = None
-    if not found:
-        try:
-            found = opening.aside(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM), "dns", phase)
-        except OSError as error:
-            cause = error
-    if not found:
-        raise ConnectionFailed(f"{phase}: {describe(cause) if cause else 'no addresses'}") from cause
-    opening.tell("dns", "done", host=host, addresses=tuple(str(address[0]) for *_kind, address in found))
-    return [(family, address) for family, _type, _protocol, _name, address in found]
 
 
 @frozen

@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from ._ports import Instant
 from ._queue import EventQueue
 from ._router import Router, dropping_report, nowhere
-from ._session import Instant, Session
+from ._session import Session
 from .events import Closed, Event
 
 __all__ = ["Outlet"]

@@ -17,19 +17,16 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from attrs import field, frozen
 
 from ._aside import Interrupted
-from ._guard import GuardedSocket, Opening, look_up
+from ._dns import look_up
+from ._guard import GuardedSocket, Opening
+from ._target import authority
 from .config import INSTALL_SOCKS, Settings, is_loopback
 from .errors import ConfigurationError, ConnectionFailed
 
-__all__ = ["Proxy", "authority", "choose_proxy", "tunnel"]
+__all__ = ["Proxy", "choose_proxy", "tunnel"]
 
 _DEFAULT_PORTS: Final = {"http": 80, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 _PROXY_AUTHENTICATION_REQUIRED: Final = 407
-
-
-def authority(host: str, port: int) -> str:
-    """``host:port`` as URLs and Host headers write it, IPv6 addresses in brackets and without their zone."""
-    return f"[{host.partition('%')[0]}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @frozen

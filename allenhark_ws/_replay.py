@@ -15,8 +15,9 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from ._hints import Self
 from ._link import Instant, Link, Ping
 from ._player import MOST, PlayedClock, Player
 from ._ports import Clock
@@ -31,9 +32,6 @@ from .errors import AllenHarkError, ClientClosed, ConfigurationError, Connection
 from .events import DataEvent, LifecycleEvent, ServerEvent
 from .recording import PathLike, Reader, Recorder, paths_of
 from .streams import Stream
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["replay"]
 

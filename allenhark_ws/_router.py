@@ -21,7 +21,7 @@ from ._express import Inline, express
 from ._lanes import Incoming, Lane
 from ._places import Callback, Cell, Places
 from ._queue import EventQueue
-from ._routes import Kind, RouteTable, event_key, key_of
+from ._routes import CHANNELS, Kind, RouteTable, event_key, key_of
 from ._wanted import Wanted
 from .channels import Channel, Transactions
 from .errors import AllenHarkError, SlowConsumer
@@ -98,7 +98,7 @@ class _Batches:
 
 
 def _no_cells() -> dict[type[Event], dict[str, Cell]]:
-    return {PriceUpdate: {}, BotUpdate: {}, TransactionConfirmed: {}}
+    return {cls: {} for cls, _ in CHANNELS.values()}
 
 
 @define(eq=False)

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable
+from operator import attrgetter
 from types import BuiltinMethodType, MethodType, MethodWrapperType
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeGuard, TypeVar
 
 from attrs import define, field, frozen
 
 from . import events
 from .channels import Bot, Channel, Price, Transactions
-from .events import BotUpdate, Event, PriceUpdate, TransactionConfirmed
+from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
 
-__all__ = ["ANY_OTHER", "Kind", "RouteTable", "check_kind", "event_key", "identity", "key_of"]
+__all__ = ["ANY_OTHER", "CHANNELS", "Kind", "RouteTable", "check_kind", "event_key", "identity", "is_channel", "key_of"]
 
 T = TypeVar("T")
 Kind = type[Event] | Channel
@@ -29,6 +30,17 @@ _CLASSES: Final = tuple(
 )
 _CONCRETE: Final = tuple(cls for cls in _CLASSES if sum(issubclass(other, cls) for other in _CLASSES) == 1)
 """Those without public subclasses: the twins of `_twins` are no events of their own."""
+
+
+CHANNELS: Final[dict[type[Channel], tuple[type[DataEvent], Callable[[Any], str]]]] = {
+    Price: (PriceUpdate, attrgetter("mint")),
+    Bot: (BotUpdate, attrgetter("bot_id")),
+    Transactions: (TransactionConfirmed, attrgetter("wallet")),
+}
+"""Of each channel: the class of the events that it brings, and what gives its id, the key that they carry.
+
+How the wire spells a channel stands in `_codec`, and how an error names one in `events.ServerError`.
+"""
 
 
 def _mint(event: Event) -> str | None:
@@ -49,6 +61,7 @@ _KEYS: Final[dict[type[Event], Callable[[Event], str | None]]] = {
     BotUpdate: _bot,
     TransactionConfirmed: _wallet,
 }
+"""Of each class of events that channels bring: what gives the key of one."""
 
 
 def event_key(event: Event) -> str | None:
@@ -57,15 +70,20 @@ def event_key(event: Event) -> str | None:
     return None if key is None else key(event)
 
 
+def is_channel(value: object) -> TypeGuard[Channel]:
+    """Whether it can be subscribed to; `Channel` itself, the base of those that can, is none."""
+    return isinstance(value, tuple(CHANNELS))
+
+
 def check_kind(kind: object) -> Kind:
     """The kind, if it is one: an event class or a channel.
 
     Raises:
         TypeError: it is neither.
     """
-    if isinstance(kind, type) and issubclass(kind, Event):
+    if is_channel(kind):
         return kind
-    if isinstance(kind, (Bot, Price, Transactions)):
+    if isinstance(kind, type) and issubclass(kind, Event):
         return kind
     what = f"the class {kind.__name__}" if isinstance(kind, type) else type(kind).__name__
     raise TypeError(f"expected an event class such as PriceUpdate or a channel such as Price(mint), got {what}")
@@ -73,12 +91,9 @@ def check_kind(kind: object) -> Kind:
 
 def key_of(channel: Channel) -> tuple[type[Event], str]:
     """The event class that a channel's events have, and the key they carry."""
-    if isinstance(channel, Price):
-        return PriceUpdate, channel.mint
-    if isinstance(channel, Bot):
-        return BotUpdate, channel.bot_id
-    if isinstance(channel, Transactions):
-        return TransactionConfirmed, channel.wallet
+    for kind, (brought, key) in CHANNELS.items():
+        if isinstance(channel, kind):
+            return brought, key(channel)
     raise TypeError(f"expected Bot(…), Price(…) or Transactions(…), got {type(channel).__name__}")
 
 

@@ -1,7 +1,7 @@
 """Where a connection goes: a URL taken apart, spelt as HTTP and TLS want it.
 
-Neighbours: `_connect` makes the target, `_tls` and `_upgrade` use it.  It must never ask for an address: that is
-`_guard`'s.
+Neighbours: `_connect` makes the target, `_proxy`, `_tls` and `_upgrade` spell with it.  It must never ask for an
+address: that is `_dns`'s.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from urllib.parse import quote, urlsplit
 
 from attrs import frozen
 
-from ._proxy import authority
 from .errors import ConnectionFailed
 
-__all__ = ["Target", "ascii_host"]
+__all__ = ["Target", "ascii_host", "authority"]
 
 _PORTS: Final = {"wss": 443, "ws": 80}
 
@@ -79,3 +78,8 @@ def ascii_host(host: str) -> str:
     except UnicodeError:
         pass
     raise ConnectionFailed(f"{host!r} is not a possible host name; check the URL")
+
+
+def authority(host: str, port: int) -> str:
+    """``host:port`` as URLs and Host headers write it, IPv6 addresses in brackets and without their zone."""
+    return f"[{host.partition('%')[0]}]:{port}" if ":" in host else f"{host}:{port}"

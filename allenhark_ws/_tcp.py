@@ -18,8 +18,9 @@ from typing import Final
 
 from attrs import define, field
 
-from ._guard import Address, Opening, describe
-from ._proxy import authority
+from ._dns import Address
+from ._guard import Opening, describe
+from ._target import authority
 from .errors import ConnectionFailed
 
 __all__ = ["connect_tcp"]

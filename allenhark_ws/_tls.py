@@ -11,8 +11,7 @@ import socket
 import ssl
 
 from ._guard import Opening, describe, wanted_mask
-from ._proxy import authority
-from ._target import Target
+from ._target import Target, authority
 from .config import Settings
 from .errors import CertificateRejected, ConnectionFailed
 

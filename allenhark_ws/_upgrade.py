@@ -18,8 +18,7 @@ from attrs import define
 from websocket import WebSocket, WebSocketException
 
 from ._guard import GuardedSocket, Head, Opening
-from ._proxy import authority
-from ._target import Target
+from ._target import Target, authority
 from .config import Settings
 from .errors import AuthenticationError, ConnectionFailed, HandshakeRejected
 

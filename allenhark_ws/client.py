@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 
 from ._codec import Codec
 from ._counters import Counters
+from ._hints import Later, Self
 from ._loop import FlushTicket, Loop
 from ._ports import Clock, Transport, TransportFactory
 from ._process import is_exiting
 from ._queue import EventQueue
 from ._redact import Redactor
 from ._router import Callback, Router
-from ._routes import Kind, check_kind
+from ._routes import Kind, check_kind, is_channel
 from ._session import Session
 from ._typing import E2, E3, Binding, Bringing, Registering
-from .channels import Bot, Channel, Price, Transactions
+from .channels import Channel
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
 from .errors import AllenHarkError, ClientClosed, ConnectionFailed, ConnectTimeout, FlushTimeout, RequestRejected
 from .events import DataEvent, Event
@@ -41,10 +42,9 @@ from .streams import Stream
 if TYPE_CHECKING:
     import ssl
 
-    from typing_extensions import Self
-
-    from .notebook import Watch
-    from .recording import Recorder
+    from . import notebook, recording
+else:
+    notebook, recording, ssl = Later("allenhark_ws.notebook"), Later("allenhark_ws.recording"), Later("ssl")
 
 __all__ = ["Client", "Subscription"]
 
@@ -81,7 +81,7 @@ def _channels(channels: tuple[object, ...], verb: str) -> tuple[Channel, ...]:
     if not channels:
         raise TypeError(f"{verb}() needs at least one channel, for example Price(mint)")
     for channel in channels:
-        if not isinstance(channel, (Bot, Price, Transactions)):
+        if not is_channel(channel):
             what = f"the class {channel.__name__}" if isinstance(channel, type) else type(channel).__name__
             raise TypeError(f"{verb}() takes Bot(…), Price(…) or Transactions(…), got {what}")
     return cast("tuple[Channel, ...]", channels)
@@ -145,6 +145,21 @@ class Subscription:
 class Client:
     """A live connection to AllenHark's WebSocket API that keeps itself alive; safe to use from any thread.
 
+    Example:
+        >>> with Client() as client, client.stream(Price("M")) as prices:
+        ...     prices.get(timeout=5).mint
+        'M'
+
+    What it can be asked for, in the order in which one comes to need it::
+
+        connect, start, run_forever, with       begin
+        subscribe, on, stream                   get events: called back, or from a queue
+        latest, flush                           the last event; whether the server has processed what was sent
+        state, error, subscriptions, stats      how it stands
+        unsubscribe, off                        get no more of them
+        record, watch                           a file of all that comes; a live table in a notebook
+        reconnect, close                        a new connection; the end
+
     Args:
         api_key: the key, or a callable without arguments that gives it, asked anew for every connection.  None: the
             environment's ``ALLENHARK_API_KEY``.
@@ -167,11 +182,6 @@ class Client:
 
     Raises:
         ConfigurationError: an argument cannot be used; the text says what to pass.
-
-    Example:
-        >>> with Client() as client, client.stream(Price("M")) as prices:
-        ...     prices.get(timeout=5).mint
-        'M'
     """
 
     def __init__(  # noqa: PLR0913 - every setting is an argument of its own
@@ -326,8 +336,7 @@ class Client:
 
     def _give_up(self, patience: float) -> None:
         """End the client with `ConnectTimeout`, or with the terminal error that came first."""
-        under_way = ConnectionFailed("the first attempt was still under way")
-        last = self._loop.session.last_failure or under_way
+        last = self._loop.session.last_failure or ConnectionFailed("the first attempt was still under way")
         reason = getattr(last, "reason", str(last))
         error = ConnectTimeout(reason, attempts=self._counters.attempts or None, timeout=patience)
         error.__cause__ = last
@@ -365,10 +374,10 @@ class Client:
             raise self.error.with_traceback(None)
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
-        """End for good.
+        """End for good: from any thread and any state, callbacks included, any number of times.
 
-        It interrupts what is under way, delivers what is queued for callbacks, says goodbye and stops the threads.
-        From any thread and any state, callbacks included, any number of times.  Never raises for what the network does.
+        It interrupts what is under way, delivers what is queued for callbacks, says goodbye and stops the threads.  It
+        never raises for what the network does.
 
         Args:
             timeout: seconds it may take at most; callbacks not delivered by then are dropped, except `Closed`.
@@ -386,6 +395,7 @@ class Client:
         self._loop.join(deadline)
 
     def __enter__(self) -> Self:
+        """As `connect`."""
         try:
             return self.connect()
         except BaseException:
@@ -395,6 +405,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """As `close`; within half a second after Ctrl-C."""
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         self.close(_INTERRUPTED if interrupted else _CLOSE_TIMEOUT)
 
@@ -566,10 +577,10 @@ class Client:
     def stream(self, *kinds: type[E] | Bringing[E], maxsize: int = ..., overflow: Overflow = ...) -> Stream[E]: ...
 
     def stream(self, *kinds: object, maxsize: int = 10_000, overflow: Overflow = "drop_oldest") -> Stream[Any]:
-        """A thread-safe queue of events.
+        """A thread-safe queue of the events of channels, subscribed until it is closed, and of event classes.
 
         Args:
-            kinds: channels, which are subscribed until the stream is closed, and event classes; none: every data event.
+            kinds: `Bot`, `Price`, `Transactions`; event classes, which match their children too.  None: all data.
             maxsize: events queued at most, at least 1.
             overflow: what happens when it is full:
 
@@ -625,7 +636,7 @@ class Client:
         max_bytes: int | None = None,
         interval: float | None = None,
         max_buffer: int = 33_554_432,
-    ) -> Recorder:
+    ) -> recording.Recorder:
         """Write every received frame, as received, to a file, with the time it was received; `replay` plays it.
 
         In any state, before the start too, and over reconnects; it ends with the recorder's `stop()`, on leaving its
@@ -735,17 +746,17 @@ class Client:
 
     @property
     def state(self) -> State:
-        """Where the client stands."""
+        """Where the client stands: IDLE, CONNECTING, READY, BACKOFF or CLOSED."""
         return self._loop.state
 
     @property
     def error(self) -> AllenHarkError | None:
-        """The terminal error, once the client has ended with one."""
+        """The terminal error, once the client has ended with one; else None."""
         return self._loop.error
 
     @property
     def subscriptions(self) -> frozenset[Channel]:
-        """The wanted channels."""
+        """The wanted channels: all that callers asked for and did not give up, whether or not there is a connection."""
         if self._loop.forked:
             return frozenset()
         self._loop.catch_up()
@@ -753,11 +764,11 @@ class Client:
 
     @property
     def stats(self) -> Stats:
-        """What was counted so far, as a snapshot."""
+        """What was counted so far, as a snapshot: messages, bytes, losses, round trips; see `Stats`."""
         queue = self._loop.sink.queue
         return self._counters.snapshot(self.state, callback_backlog=0 if queue is None else len(queue))
 
-    def watch(self, refresh: float = 0.5) -> Watch:
+    def watch(self, refresh: float = 0.5) -> notebook.Watch:
         """A live table in a Jupyter notebook: prices with their trend, and counters; it does not block the kernel.
 
         It is shown at once, under the cell, and goes on until its `stop()`, until the client is closed or collected, or

@@ -16,12 +16,15 @@ from urllib.parse import SplitResult, urlsplit
 
 from attrs import field, frozen
 
+from ._hints import Later
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     import ssl
 
     from attrs import Attribute
+else:
+    ssl = Later("ssl")
 
 __all__ = ["DEFAULT_URL", "INSTALL_SOCKS", "OVERFLOW_POLICIES", "Backoff", "Secret", "Settings", "is_loopback"]
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from decimal import Decimal
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from ._hints import Later
 from .events import BotUpdate, DataEvent, Event, TradeExecuted, TransactionConfirmed
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import pandas as pd
+else:
+    pd = Later("pandas")
 
 __all__ = ["to_dataframe"]
 

@@ -29,10 +29,13 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from attrs import Factory, define, field
 
+from ._hints import Later
 from ._words import counted
 
 if TYPE_CHECKING:
-    from .events import ServerError
+    import allenhark_ws
+else:
+    allenhark_ws = Later("allenhark_ws")
 
 __all__ = [
     "AllenHarkError",
@@ -60,7 +63,7 @@ def _to_dict(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
-def _to_tuple(errors: Iterable[ServerError]) -> tuple[ServerError, ...]:
+def _to_tuple(errors: Iterable[allenhark_ws.ServerError]) -> tuple[allenhark_ws.ServerError, ...]:
     return tuple(errors)
 
 
@@ -289,7 +292,7 @@ class RequestRejected(AllenHarkError):
         (ServerError(message='no such mint', code=404),)
     """
 
-    errors: tuple[ServerError, ...] = field(converter=_to_tuple)
+    errors: tuple[allenhark_ws.ServerError, ...] = field(converter=_to_tuple)
 
     def __str__(self) -> str:
         told = "; ".join(

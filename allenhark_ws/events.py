@@ -25,11 +25,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from attrs import field, frozen
 
 from ._frozen import FrozenMapping, freeze
+from ._hints import Later
 from ._json import InvalidJSON, is_object, parse
 from .channels import Bot, Channel, Price, Transactions
 
 if TYPE_CHECKING:
-    from .errors import AllenHarkError, ConfigurationError, ConnectionFailed, ConnectionLost
+    import allenhark_ws
+else:
+    allenhark_ws = Later("allenhark_ws")
 
 __all__ = [
     "BotUpdate",
@@ -406,7 +409,7 @@ class Disconnected(LifecycleEvent):
 
     code: int
     reason: str
-    cause: ConnectionLost
+    cause: allenhark_ws.ConnectionLost
     will_retry_in: float | None
 
 
@@ -429,7 +432,7 @@ class Reconnecting(LifecycleEvent):
 
     attempt: int
     delay: float
-    cause: ConnectionLost | ConnectionFailed | ConfigurationError
+    cause: allenhark_ws.ConnectionLost | allenhark_ws.ConnectionFailed | allenhark_ws.ConfigurationError
 
 
 @frozen(weakref_slot=False)
@@ -456,7 +459,7 @@ class Gap(LifecycleEvent):
     ended_at: datetime
     duration: float
     channels: frozenset[Channel]
-    cause: ConnectionLost
+    cause: allenhark_ws.ConnectionLost
 
 
 @frozen(weakref_slot=False)
@@ -531,4 +534,4 @@ class Closed(LifecycleEvent):
         Closed(error=None)
     """
 
-    error: AllenHarkError | None = None
+    error: allenhark_ws.AllenHarkError | None = None

@@ -1,7 +1,7 @@
 """The states of a client and the moves between them: the one table that decides what may follow what.
 
 Neighbours: `_session` makes the moves, `stats` and `client` show the state; the README's diagram is drawn from the
-table.  It must never decide when to move: that is the session's.
+table, and so is the one in `State`.  It must never decide when to move: that is the session's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,19 @@ __all__ = ["TRANSITIONS", "State"]
 
 class State(Enum):
     """Where a client stands; `Client.state` tells.
+
+    It moves in these ways and no other.  `Client.reconnect` counts as a loss, as a failed attempt or as the end of the
+    wait.  The moves::
+
+        IDLE        → CONNECTING  start(), connect()…
+                    → CLOSED      close()
+        CONNECTING  → READY       the first pong
+                    → BACKOFF     the attempt failed
+                    → CLOSED      close(), or what a retry cannot mend
+        READY       → BACKOFF     the connection is lost
+                    → CLOSED      close(), or what a retry cannot mend
+        BACKOFF     → CONNECTING  the wait is over
+                    → CLOSED      close(), or what a retry cannot mend
 
     Example:
         >>> client.state
@@ -47,7 +60,4 @@ TRANSITIONS: Final[Mapping[State, Mapping[State, str]]] = MappingProxyType(
         State.CLOSED: MappingProxyType({}),
     }
 )
-"""From each state, the states that may follow it, and when they do.
-
-`reconnect()` counts as a failed attempt, as a loss or as the end of the wait.
-"""
+"""From each state, the states that may follow it, and when they do."""

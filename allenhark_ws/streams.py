@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from ._hints import Later, Self
 from ._queue import Drained, EventQueue, TimedOut
 from ._routes import Kind
 from .errors import AllenHarkError, ClientClosed, StreamClosed
@@ -20,9 +21,10 @@ from .events import Event
 
 if TYPE_CHECKING:
     import pandas as pd
-    from typing_extensions import Self
 
-    from .client import Client
+    import allenhark_ws
+else:
+    allenhark_ws, pd = Later("allenhark_ws"), Later("pandas")
 
 __all__ = ["Stream"]
 
@@ -48,7 +50,7 @@ class Stream(Generic[E_co]):
 
     def __init__(
         self,
-        client: Client,
+        client: allenhark_ws.Client,
         events: EventQueue,
         holder: Hashable,
         orphan: Callable[[Hashable], None],
@@ -225,7 +227,7 @@ class Stream(Generic[E_co]):
         return not len(self._events)
 
     @property
-    def client(self) -> Client:
+    def client(self) -> allenhark_ws.Client:
         """The client whose events these are."""
         return self._client
 

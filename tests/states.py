@@ -1,16 +1,19 @@
-"""The client's states in the README, drawn from the session's own table: ``python -m tests.states`` draws them anew."""
+"""The client's states, drawn from the session's own table, in the README and in a docstring.
+
+``python -m tests.states`` draws them anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from attrs import frozen
+
 from allenhark_ws.state import TRANSITIONS, State
 
-README: Final = Path(__file__).parents[1] / "README.md"
-_BEGIN: Final = "<!-- states: python -m tests.states -->\n"
-_END: Final = "<!-- end of states -->\n"
+ROOT: Final = Path(__file__).parents[1]
 
 
 def diagram() -> Iterator[str]:
@@ -25,26 +28,51 @@ def diagram() -> Iterator[str]:
 
 
 def table() -> Iterator[str]:
-    """The lines of a table: from the state of a row to that of a column, when."""
-    reached = [state for state in State if any(state in following for following in TRANSITIONS.values())]
-    yield " | ".join(["| from", *(f"to {state.name}" for state in reached)]) + " |"
-    yield "|---" * (1 + len(reached)) + "|"
+    """The lines of a table: from a state, to a state, when."""
     for state, following in TRANSITIONS.items():
-        yield " | ".join([f"| {state.name}", *(following.get(after, "") for after in reached)]) + " |"
+        for number, (after, when) in enumerate(following.items()):
+            yield f"        {'' if number else state.name:<10}  → {after.name:<10}  {when.replace('`', '')}"
 
 
-def drawn(readme: str) -> str:
-    """The text of a README with diagram and table as they are now.
+@frozen
+class Place:
+    """Where something is drawn: between two texts of a file.
 
-    Raises:
-        ValueError: it has no place for them.
+    Attributes:
+        path: the file.
+        begin: what stands before it.
+        end: what stands behind it.
+        lines: what is drawn.
     """
-    before, begin, rest = readme.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"README.md needs the lines {_BEGIN.strip()} and {_END.strip()}")
-    return "\n".join([before + begin + "```mermaid", *diagram(), "```", "", *table(), end + after])
 
+    path: Path
+    begin: str
+    end: str
+    lines: Callable[[], Iterator[str]]
+
+    def drawn(self, text: str) -> str:
+        """The text of the file with it as it is now.
+
+        Raises:
+            ValueError: it has no place for it.
+        """
+        before, begin, rest = text.partition(self.begin)
+        _, end, after = rest.partition(self.end)
+        if not begin or not end:
+            raise ValueError(f"{self.path.name} needs the lines {self.begin.strip()} and {self.end.strip()}")
+        return before + begin + "".join(f"{line}\n" for line in self.lines()) + end + after
+
+
+PLACES: Final = (
+    Place(
+        ROOT / "README.md",
+        "<!-- states: python -m tests.states -->\n```mermaid\n",
+        "```\n<!-- end of states -->\n",
+        diagram,
+    ),
+    Place(ROOT / "allenhark_ws" / "state.py", "The moves::\n\n", "\n    Example:\n", table),
+)
 
 if __name__ == "__main__":
-    README.write_text(drawn(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for place in PLACES:
+        place.path.write_text(place.drawn(place.path.read_text(encoding="utf-8")), encoding="utf-8")

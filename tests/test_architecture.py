@@ -15,7 +15,7 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FunctionType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 import pytest
 
@@ -46,8 +46,8 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
         frozenset({"_session", "_link", "_verdict"}),
         frozenset(
             {
-                *("_transport", "_frames", "_connect", "_guard", "_tcp", "_proxy", "_tls", "_upgrade"),
-                *("_target", "_aside"),
+                *("_transport", "_frames", "_connect", "_guard", "_dns", "_tcp", "_proxy", "_tls"),
+                *("_upgrade", "_target", "_aside"),
             }
         ),
         frozenset({"_router", "_express", "_places", "_routes", "_wanted"}),
@@ -62,14 +62,17 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
         frozenset({"dataframe"}),
     ),
     (frozenset({"config", "events", "errors", "channels", "stats", "state", "_typing"}),),
-    (frozenset({"_frozen"}), frozenset({"_html"}), frozenset({"_json"}), frozenset({"_process"})),
+    (
+        *(frozenset({"_frozen"}), frozenset({"_html"}), frozenset({"_json"}), frozenset({"_process"})),
+        frozenset({"_hints"}),
+    ),
     (frozenset({"_words"}),),
 )
 """Top-level modules and subpackages, the highest row first.
 
 A module may import every lower row and, without going round in a circle, its own group; not another group of its row.
 The first row stands around the client: it may import the package itself, its public modules and its own row, nothing
-else below but `PORTS`, and `READER`.
+else below but `PORTS`, `HINTS`, and `READER`.
 """
 
 PUBLIC_MODULES: Final = frozenset({"recording"})
@@ -77,6 +80,9 @@ PUBLIC_MODULES: Final = frozenset({"recording"})
 
 PORTS: Final = "_ports"
 """Where another transport and another clock plug in."""
+
+HINTS: Final = "_hints"
+"""What annotations need, everywhere."""
 
 READER: Final = ("testing", "_codec")
 """A simulator says what a client will make of a message, and who else could know."""
@@ -92,7 +98,7 @@ IMPORTERS: Final[Mapping[str, frozenset[str]]] = {
     "msgspec": frozenset({"_structs"}),
     "socket": frozenset(
         {
-            *("_transport", "_connect", "_guard", "_tcp", "_proxy", "_tls", "_upgrade", "_aside", "_wakeup"),
+            *("_transport", "_connect", "_guard", "_dns", "_tcp", "_proxy", "_tls", "_upgrade", "_aside", "_wakeup"),
             *("_driver", "_network", "_sleeper", "_ports", "_player"),
             *("testing", "cli"),
         }
@@ -231,7 +237,8 @@ def may_import(module: str, target: str) -> bool:
     row, group = _place(module)
     target_row, _ = _place(target)
     if row == 0:
-        return target in (PUBLIC, PORTS) or target in PUBLIC_MODULES or target in group or (module, target) == READER
+        around = target in (PUBLIC, PORTS, HINTS) or target in PUBLIC_MODULES
+        return around or target in group or (module, target) == READER
     return target_row > row or target in group
 
 
@@ -300,6 +307,55 @@ def test_sans_io_module_of_recording_imports_nothing_of_the_outside_world(name: 
     """The format is bytes in and out; the files are opened elsewhere."""
     found = [found for found in imports_of(PACKAGE / "recording" / f"{name}.py") if not found.own]
     assert not [str(one) for one in found if _reaches_out(one.target)]
+
+
+def _annotations(node: ast.AST) -> Iterator[ast.AST]:
+    """What annotates a parameter, a result or a variable."""
+    yield from (part for part in (getattr(node, "annotation", None), getattr(node, "returns", None)) if part)
+
+
+def misused_later(tree: ast.AST) -> Iterator[str]:
+    """Where a `Later` is named outside annotations, and in no function that imports the real thing."""
+    made = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and "Later(" in ast.unparse(node.value)]
+    names = {name.id for node in made for target in node.targets for name in ast.walk(target) if _is_name(name)}
+    harmless = [part for node in ast.walk(tree) for part in _annotations(node)]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    harmless += [function for function in functions if names & set(_imported(function))]
+    fine = {id(node) for root in harmless for node in ast.walk(root)}
+    for node in ast.walk(tree):
+        if _is_name(node) and isinstance(node.ctx, ast.Load) and node.id in names and id(node) not in fine:
+            yield f"{node.id}, line {node.lineno}"
+
+
+def _is_name(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name)
+
+
+def _imported(function: ast.FunctionDef) -> Iterator[str]:
+    for node in ast.walk(function):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from (alias.asname or alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_annotations_name_what_they_alone_need(path: Path) -> None:
+    """A `Later` that code used would be an import that the tests above do not see."""
+    assert list(misused_later(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        ("def f(a: one.A) -> two.B: ...", []),
+        ("a: one.A = 1", []),
+        ("def f():\n    import one\n    return one.A", []),
+        ("def f():\n    return one.A", ["one, line 3"]),
+        ("a: one.A = two.B", ["two, line 2"]),
+    ],
+)
+def test_later_reader(use: str, expected: list[str]) -> None:
+    """The reader that the test above rests on tells annotations from code."""
+    assert list(misused_later(ast.parse(f"one, two = Later('one'), Later('two')\n{use}"))) == expected
 
 
 def test_late_imports_are_still_needed() -> None:

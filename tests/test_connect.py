@@ -26,7 +26,8 @@ from websocket._handshake import CookieJar
 
 from allenhark_ws._aside import Interrupted
 from allenhark_ws._connect import open_connection
-from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, disown, look_up, wanted_mask
+from allenhark_ws._dns import look_up
+from allenhark_ws._guard import MAX_HEAD, GuardedSocket, Opening, describe, disown, wanted_mask
 from allenhark_ws._target import Target
 from allenhark_ws._tcp import _outcome, connect_tcp
 from allenhark_ws._tls import _shake_hands, wrap

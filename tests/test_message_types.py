@@ -1,6 +1,6 @@
-"""A type of message that is added: its class in `events` and its line in the codec's table are all it takes.
+"""A type of message that is added, and a channel: their classes and their lines in the tables are all it takes.
 
-Here both are added while the test runs; README, "Adding a message type", says where they go for good.
+Here they are added while the test runs; README, "Adding a message type", says where they go for good.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from attrs import frozen
 
-from allenhark_ws import DataEvent, InvalidMessage, recording
+from allenhark_ws import Channel, DataEvent, InvalidMessage, _routes, recording
 from allenhark_ws import _codec as codec
-from allenhark_ws._routes import _CONCRETE
 from allenhark_ws.recording._table import COLUMNS, row
 
 from .fakes import START, off_the_wire
@@ -47,10 +47,26 @@ def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         patch.setitem(codec._DATA_EVENTS, "pool_opened", PoolOpened)
         patch.setitem(codec._WIRE_TYPES, PoolOpened, "pool_opened")
-        patch.setattr("allenhark_ws._routes._CONCRETE", (*_CONCRETE, PoolOpened))
+        patch.setattr("allenhark_ws._routes._CONCRETE", (*_routes._CONCRETE, PoolOpened))
         codec._structures.cache_clear()
         yield
     codec._structures.cache_clear()
+
+
+@frozen(weakref_slot=False)
+class Pool(Channel):
+    """What goes into `channels`."""
+
+    address: str
+
+
+@pytest.fixture
+def channel(monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """What goes into the codec and the routes."""
+    monkeypatch.setitem(codec._CHANNEL_KEYS, Pool, ("pool", "poolAddress", "address"))
+    monkeypatch.setitem(_routes.CHANNELS, Pool, (PoolOpened, attrgetter("address")))
+    monkeypatch.setitem(_routes._KEYS, PoolOpened, attrgetter("pool"))
+    return Pool("p")
 
 
 def test_it_is_decoded() -> None:
@@ -99,3 +115,23 @@ def test_a_field_without_a_column_that_json_has_no_word_for() -> None:
     values = dict(zip(COLUMNS, row(PoolOpened("p", 7, Decimal("1.10"), OPENED_AT)), strict=True))
     assert values["data"] == '{"pool": "p", "liquidity": "1.10"}'
     assert (values["event_type"], values["slot"], values["timestamp"]) == ("PoolOpened", 7, OPENED_AT)
+
+
+def test_a_channel_is_subscribed_and_brings_its_events(channel: Pool) -> None:
+    """To those who asked for it, and no other's; the last one is remembered, and the end is told to the server."""
+    called: list[object] = []
+    with Scripted(inline_callbacks=True) as s:
+        stream = s.client.stream(channel)
+        handle = s.client.subscribe(channel, callback=called.append)
+        s.ready()
+        assert s.wire.sent[-1] == {"type": "subscribe", "channel": "pool", "poolAddress": "p"}
+        s.wire.push({**MESSAGE, "pool": "another"}, MESSAGE)
+        event = stream.get(timeout=PATIENCE)
+        assert isinstance(event, PoolOpened)
+        assert (event.pool, stream.qsize(), s.client.latest(channel)) == ("p", 0, event)
+        s.settle()
+        handle.close()
+        stream.close()
+        s.settle()
+        assert s.wire.sent[-1] == {"type": "unsubscribe", "channel": "pool", "poolAddress": "p"}
+    assert called == [event]

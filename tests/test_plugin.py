@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+from allenhark_ws import Client
 
 pytest.importorskip("websockets", reason="needs the extra testing")
 pytest.importorskip("trustme", reason="needs the extra testing")
@@ -80,6 +83,8 @@ def test_options(fresh: pytest.Pytester) -> None:
             assert allenhark_simulator.received[0] == {"type": "auth", "apiKey": "second"}
         """
     )
+    # Loaded before: modules loaded within it go with it, and the package would keep the client of one of them.
+    assert Client.__module__ in sys.modules
     # In this process, for once, so that its coverage is seen.  Where the sources are on sys.path, pytest knows what
     # is distributed with them, these tests too, and would rather have rewritten them before they were imported.
     options = (*BARE, "-W", "ignore::pytest.PytestAssertRewriteWarning")

@@ -18,7 +18,8 @@ pytest.importorskip("trustme", reason="needs the extra testing")
 import trustme
 
 from allenhark_ws import Client, Closed, ConfigurationError, Event
-from allenhark_ws._proxy import Proxy, authority, choose_proxy
+from allenhark_ws._proxy import Proxy, choose_proxy
+from allenhark_ws._target import authority
 from allenhark_ws._transport import Transport
 from allenhark_ws.errors import ConnectionFailed
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
+import inspect
 import pickle
+import ssl
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -25,6 +30,26 @@ HOMES: Final = {
 """What a type checker reads: each public name, and the module that it is imported from."""
 
 MODULES: Final = sorted(set(HOMES.values()))
+
+
+EXTRAS: Final = {
+    "testing": "websockets",
+    "metrics": "prometheus_client",
+    "notebook": "IPython",
+    "dataframe": "pandas",
+    "to_dataframe": "pandas",
+}
+"""What modules and functions have in their annotations that an extra brings."""
+
+
+def public_members(cls: type) -> Iterator[tuple[str, Any]]:
+    """What a class of ours does, inherited or not: methods, the getters of its properties, what Python calls."""
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("allenhark_ws")]
+    for name in sorted({name for base in ours for name in vars(base)}):
+        member = inspect.getattr_static(cls, name)
+        function = getattr(member, "fget", None) or getattr(member, "__func__", None) or member
+        if inspect.isfunction(function) and (not name.startswith("_") or name.endswith("__")):
+            yield name, function
 
 
 def fresh(code: str) -> list[str]:
@@ -55,6 +80,67 @@ def test_a_name_is_looked_up_once(name: str) -> None:
     """Afterwards it is an attribute of the package as any other."""
     value = getattr(allenhark_ws, name)
     assert vars(allenhark_ws)[name] is value
+
+
+@pytest.mark.parametrize("module", ["", *MODULES, "recording", "testing", "metrics", "notebook"])
+def test_annotations_can_be_evaluated(module: str) -> None:
+    """By `typing.get_type_hints`, on which much is built: of every class and function, and all that a class does."""
+    if module in EXTRAS:
+        pytest.importorskip(EXTRAS[module])
+    home = importlib.import_module(f"allenhark_ws.{module}".rstrip("."))
+    evaluated = 0
+    for name in home.__all__:
+        value = getattr(home, name)
+        if not callable(value):
+            continue
+        for member, function in [(name, value), *(public_members(value) if isinstance(value, type) else ())]:
+            if member in EXTRAS and importlib.util.find_spec(EXTRAS[member]) is None:
+                continue
+            typing.get_type_hints(function)
+            evaluated += 1
+    assert evaluated
+
+
+def test_evaluated_annotations_are_the_real_types() -> None:
+    """Those that importing does not load, too."""
+    hints = typing.get_type_hints(allenhark_ws.Client.__init__)
+    assert hints["ssl_context"] == ssl.SSLContext | None
+    assert typing.get_type_hints(allenhark_ws.Client.record)["return"] is allenhark_ws.recording.Recorder
+    assert typing.get_type_hints(vars(allenhark_ws.Stream)["client"].fget)["return"] is allenhark_ws.Client
+    assert typing.get_type_hints(allenhark_ws.Gap)["cause"] is allenhark_ws.ConnectionLost
+    assert typing.get_type_hints(allenhark_ws.RequestRejected)["errors"] == tuple[allenhark_ws.ServerError, ...]
+    assert str(typing.get_type_hints(allenhark_ws.Client.start)["return"]).endswith("Self")
+
+
+def test_evaluating_annotations_loads_what_they_name() -> None:
+    """And nothing before that does."""
+    code = """
+import sys, typing
+from allenhark_ws import Client
+print('ssl' in sys.modules, 'allenhark_ws.recording' in sys.modules)
+typing.get_type_hints(Client.__init__), typing.get_type_hints(Client.record)
+print('ssl' in sys.modules, 'allenhark_ws.recording' in sys.modules)
+"""
+    assert fresh(code) == ["False", "False", "True", "True"]
+
+
+def test_whoever_looks_through_a_module_loads_nothing() -> None:
+    """What is waiting in it has no attributes but the classes of its module."""
+    code = """
+import sys
+from allenhark_ws._hints import Later
+waiting = Later('decimal')
+print(hasattr(waiting, '__wrapped__'), hasattr(waiting, 'pytest_impl'), 'decimal' in sys.modules)
+print(waiting.Decimal(1), 'decimal' in sys.modules)
+"""
+    assert fresh(code) == ["False", "False", "False", "1", "True"]
+
+
+def test_help_begins_with_all_that_a_client_can_be_asked_for() -> None:
+    """`help` sorts the members by their names; the list above them is in the order of use, and leaves nothing out."""
+    listed = (allenhark_ws.Client.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
+    names = [name for line in listed.splitlines() for name in line[:45].replace(",", " ").split()]
+    assert sorted(names) == sorted({name for name in vars(allenhark_ws.Client) if not name.startswith("_")} | {"with"})
 
 
 def test_dir_is_what_all_promises() -> None:

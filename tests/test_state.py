@@ -9,7 +9,7 @@ import pytest
 
 from allenhark_ws.state import TRANSITIONS, State
 
-from .states import README, diagram, drawn, table
+from .states import PLACES, Place, diagram, table
 
 
 def test_states() -> None:
@@ -54,18 +54,27 @@ def test_every_move_is_drawn() -> None:
     moves = {(state, after, when) for state, following in TRANSITIONS.items() for after, when in following.items()}
     arrows = {f"{state.name} --> {after.name}: {when.replace('`', '')}" for state, after, when in moves}
     assert {line.strip() for line in diagram()} == {"stateDiagram-v2", "[*] --> IDLE", "CLOSED --> [*]"} | arrows
-    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table())
-    cells = {(row[0], column, cell) for row in rows for column, cell in zip(head[1:], row[1:], strict=True)}
-    assert {cell for cell in cells if cell[2]} == {(s.name, f"to {a.name}", when) for s, a, when in moves}
+    rows, before = [], ""
+    for line in table():
+        name, _, rest = line.partition(" → ")
+        before = name.strip() or before
+        after, when = rest.split(maxsplit=1)
+        rows.append((before, after, when))
+    assert rows == [
+        (state.name, after.name, when.replace("`", ""))
+        for state, following in TRANSITIONS.items()
+        for after, when in following.items()
+    ]
 
 
-def test_the_readme_is_up_to_date() -> None:
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.path.name)
+def test_what_is_drawn_is_up_to_date(place: Place) -> None:
     """Whoever changes the table draws it anew: ``python -m tests.states``."""
-    readme = README.read_text(encoding="utf-8")
-    assert drawn(readme) == readme
+    text = place.path.read_text(encoding="utf-8")
+    assert place.drawn(text) == text
 
 
-def test_a_readme_without_a_place_for_the_states() -> None:
+def test_a_file_without_a_place_for_the_states() -> None:
     """It is told, not passed over."""
     with pytest.raises(ValueError, match=r"README\.md needs the lines <!-- states: python -m tests\.states -->"):
-        drawn("# A title\n")
+        PLACES[0].drawn("# A title\n")

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import define, field
 
+from .._hints import Later
 from ..streams import Stream
 from ._watch import Watch
 
 if TYPE_CHECKING:
-    from ..client import Client, Subscription
+    import allenhark_ws
+else:
+    allenhark_ws = Later("allenhark_ws")
 
 __all__ = ["CellMinder", "mind_cells"]
 
@@ -34,7 +37,7 @@ _MOST: Final = 1_000
 """Values in a container that is looked into after every cell; nobody has more clients, and some have a lot of data."""
 
 
-def mind_cells(client: type[Client], subscription: type[Subscription]) -> None:
+def mind_cells(client: type[allenhark_ws.Client], subscription: type[allenhark_ws.Subscription]) -> None:
     """From now on close what cells replace, if this is IPython; once is enough.
 
     Args:
@@ -65,8 +68,8 @@ class CellMinder:
     """
 
     _shell: Any
-    _client: type[Client]
-    _subscription: type[Subscription]
+    _client: type[allenhark_ws.Client]
+    _subscription: type[allenhark_ws.Subscription]
     _held: dict[str, list[Callable[[], Any]]] = field(factory=dict[str, list[Callable[[], Any]]], init=False)
 
     def after_cell(self, _result: object = None) -> None:
@@ -119,7 +122,7 @@ class CellMinder:
         if not any(each is old.client or self._is_handle_of(each, old.client) for each in _values(names)):
             old.client.close()
 
-    def _is_handle_of(self, value: Any, client: Client) -> bool:
+    def _is_handle_of(self, value: Any, client: allenhark_ws.Client) -> bool:
         return self._kind(value) not in (None, self._client) and value.client is client
 
 

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
 
+from .._hints import Later
 from ..events import Closed
 from ..state import State
 from ._table import LiveTable
 
 if TYPE_CHECKING:
-    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core import interactiveshell
 
-    from ..client import Client
+    import allenhark_ws
+else:
+    allenhark_ws, interactiveshell = Later("allenhark_ws"), Later("IPython.core.interactiveshell")
 
 __all__ = ["Watch", "watch"]
 
@@ -36,11 +39,11 @@ _SHORTEST: Final = 0.05
 _AT_EXIT: Final = 1.0
 """Seconds that the end of the interpreter waits for a table's last update."""
 
-_tables: MutableMapping[Client, _Updates] = weakref.WeakKeyDictionary()
+_tables: MutableMapping[allenhark_ws.Client, _Updates] = weakref.WeakKeyDictionary()
 """The table of each client; collected with it."""
 
 
-def watch(client: Client, refresh: float) -> Watch:
+def watch(client: allenhark_ws.Client, refresh: float) -> Watch:
     """Show a live table of the client, in the place of any it has; see `Client.watch`."""
     if refresh < _SHORTEST:
         raise ValueError(f"watch(refresh=…) takes at least {_SHORTEST} seconds, got {refresh!r}")
@@ -60,7 +63,7 @@ def watch(client: Client, refresh: float) -> Watch:
     return Watch(client, updates, shell)
 
 
-def _notebook() -> InteractiveShell:
+def _notebook() -> interactiveshell.InteractiveShell:
     """The shell of the notebook that this runs in.
 
     Raises:
@@ -71,7 +74,7 @@ def _notebook() -> InteractiveShell:
         from IPython import get_ipython  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise ImportError('watch() needs IPython: pip install "allenhark-ws[notebook]"', name="IPython") from None
-    shell: InteractiveShell | None = get_ipython()
+    shell: interactiveshell.InteractiveShell | None = get_ipython()
     if shell is None or getattr(shell, "kernel", None) is None:
         raise RuntimeError(
             "watch() shows its table in a Jupyter notebook, and there is none here: "
@@ -84,11 +87,11 @@ def _notebook() -> InteractiveShell:
 class _Updates:
     """What the thread works on: shows the table anew, until it is told to end."""
 
-    client: weakref.ref[Client]
+    client: weakref.ref[allenhark_ws.Client]
     seconds: float
     table: LiveTable = field(factory=LiveTable)
     handle: Any = None  # IPython's `DisplayHandle`, not typed
-    gone: weakref.finalize[Any, Client] | None = None
+    gone: weakref.finalize[Any, allenhark_ws.Client] | None = None
     _why: str = ""
     _ended: threading.Event = field(factory=threading.Event)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -123,7 +126,7 @@ class _Updates:
         """The client was collected."""
         self.end("stopped: nobody holds the client any more")
 
-    def let_go(self, client: Client) -> None:
+    def let_go(self, client: allenhark_ws.Client) -> None:
         """Be told of the client's end no more; otherwise it would hold every table it ever had."""
         client.off(self.client_closed)
         if self.gone is not None:
@@ -196,7 +199,9 @@ class Watch:
     Shown again, in another cell, it gives that cell the same live table.
     """
 
-    def __init__(self, client: Client, updates: _Updates, shell: InteractiveShell) -> None:
+    def __init__(
+        self, client: allenhark_ws.Client, updates: _Updates, shell: interactiveshell.InteractiveShell
+    ) -> None:
         self.client = client
         """The client that is watched."""
         self._updates = updates

@@ -17,19 +17,17 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import IO, Any, Final, Protocol, cast
 from uuid import uuid4
 
 from attrs import define, field, frozen
 
 from .._codec import Codec
+from .._hints import Self
 from ..errors import ConfigurationError, RecordingError
 from ..events import DataEvent
 from ._reader import PathLike, Reader, paths_of
 from ._table import COLUMNS, Row, row
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Converted", "convert"]
 

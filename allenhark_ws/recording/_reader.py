@@ -14,16 +14,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+from types import TracebackType
+from typing import BinaryIO, Final, NamedTuple
 
+from .._hints import Self
 from ..errors import RecordingError
 from ._format import Damaged, check_header, decode, read_stamp
 from ._gzip import MAGIC, BrokenMember, pieces
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 __all__ = ["Entry", "Group", "PathLike", "Reader", "paths_of", "read"]
 

@@ -15,14 +15,12 @@ import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from .._hints import Self
 from .._words import counted
 from ..events import Event, EventsDropped
 from ._format import encode
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Output", "Recorder", "Source"]
 

@@ -11,18 +11,15 @@ import math
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from types import TracebackType
+from typing import Final, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from .. import ConfigurationError
+from .._hints import Self
 from ._pipe import Pace
 from ._relay import BOTH, TO_CLIENT, TO_SERVER, Address, Record, Relay, bind
 from ._thread import LoopThread
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 __all__ = ["Direction", "FaultProxy"]
 

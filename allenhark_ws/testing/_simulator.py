@@ -7,23 +7,20 @@ connection itself: those belong to the simulator's thread.
 from __future__ import annotations
 
 import math
+import ssl
 import threading
 from collections.abc import Callable, Collection, Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, TypeVar
 
 from .. import Channel, ConfigurationError
+from .._hints import Self
 from ._conversation import Manners, error_message, to_json
 from ._feed import Feed
 from ._journal import Journal
 from ._requests import audience, check_frame, checked_keys, everybody, note_misfit
 from ._server import PATH, Listener, Server, check_close
 from ._thread import LoopThread
-
-if TYPE_CHECKING:
-    import ssl
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 __all__ = ["Simulator"]
 
@@ -347,8 +344,6 @@ def _checked_port(port: object) -> int:
 
 def _tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server context with a certificate for this machine's loopback names, and a client context that trusts it."""
-    import ssl  # noqa: PLC0415 - only for tls=True
-
     try:
         import trustme  # noqa: PLC0415 - only for tls=True
     except ImportError as error:

@@ -9,20 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final
+from types import TracebackType
+from typing import Any, Final
 
 from .. import Channel, Client, ConfigurationError, ConnectionLost
+from .._hints import Self
 from ._conversation import Conversation, Manners, error_message, to_json
 from ._journal import Journal
 from ._line import Line
 from ._requests import audience, check_frame, checked_keys, everybody, note_misfit
 from ._server import check_close
 from ._time import SleeperClock, VirtualTime
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 __all__ = ["VirtualSimulator"]
 
