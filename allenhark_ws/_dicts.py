@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from . import _twins
 from ._frozen import freeze
-from ._json import scanner
+from ._json import is_object, scanner
 from ._lanes import (
     BORDER,
     LARGEST_PAYLOAD,
@@ -150,7 +150,7 @@ class _Maker:
 
     def _data(self, name: str, data: Any) -> Any:
         """The trade, or the data as they are when there is none or they do not fit one."""
-        if type(data) is not dict:
+        if not is_object(data):
             raise Misfit("an object", json_type(data))
         if name != "trade_executed":
             return freeze(data)
