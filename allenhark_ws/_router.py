@@ -334,7 +334,7 @@ class Router:
             may have no room for them.
         """
         queues = self.places.queues
-        if self._closed or not self._has_room(queues, len(incoming)):
+        if self._closed or not self._has_room(queues, incoming):
             return Delivery(0, [], None, list(incoming.payloads))
         inline = None if queues else self._sink.inline  # streams get their batch before any callback runs
         done = express(incoming, lane, received_at, wallet, router=self, inline=inline)
@@ -344,12 +344,12 @@ class Router:
             delivery.left.append(done.odd)
         return delivery
 
-    def _has_room(self, queues: tuple[EventQueue, ...], count: int) -> bool:
+    def _has_room(self, queues: tuple[EventQueue, ...], incoming: Incoming) -> bool:
         """Whether no blocking consumer could be given more than it takes."""
         sink = self._sink.queue
-        if sink is not None and sink.blocking and sink.room() < count:
+        if sink is not None and sink.blocking and sink.room() < len(incoming):
             return False
-        return all(queue.room() >= count for queue in queues if queue.blocking)
+        return not queues or all(queue.room() >= len(incoming) for queue in queues if queue.blocking)
 
     def _count(self, lost: int) -> int:
         self._counters.dropped += lost

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from . import chart, costs, idle, latency, memory, report, restore, routing, startup, throughput, worker
+from . import chart, costs, idle, latency, memory, report, restore, routing, startup, throughput, turn, worker
 from .report import Table
 from .rounds import Plan
 
@@ -18,6 +18,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Plan], Iterator[Table]]]] = {
     "throughput": throughput.run,
     "costs": costs.run,
     "latency": latency.run,
+    "turn": turn.run,
     "routing": routing.run,
     "memory": memory.run,
     "import": startup.run,

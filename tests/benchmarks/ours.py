@@ -78,9 +78,15 @@ def callbacks(url: str, probe: Probe) -> None:
 
 def callbacks_on_one_processor(url: str, probe: Probe) -> None:
     """The same, where nothing has to move from one processor to another; the system decides where it cannot be told."""
-    if sys.platform == "linux":
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    callbacks(url, probe)
+    if sys.platform != "linux":
+        callbacks(url, probe)
+        return
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(processors)})
+    try:
+        callbacks(url, probe)
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 def iteration(url: str, probe: Probe) -> None:
