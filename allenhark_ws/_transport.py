@@ -30,11 +30,12 @@ from .errors import AllenHarkError, ConnectionFailed, ConnectionLost
 
 __all__ = ["Batch", "Transport"]
 
-READ_SIZE: Final = 65_536
-"""Bytes per read; measured: larger reads cost more in allocation than they save in calls."""
+READ_SIZE: Final = 98_304
+"""Bytes per read; measured: with 64 KiB messages take up to a tenth longer, since there are more turns of the loop and
+hand-offs to threads; with more their events outgrow the processor's cache before the callback thread has them."""
 
 _MOST: Final = 1_024
-"""Messages of one turn: more than 64 KiB of honest ones; each of 30,000 empty ones costs as much as any other."""
+"""Messages of one turn: more than one read of honest ones; each of 30,000 empty ones costs as much as any other."""
 
 _MOST_RECORDS: Final = 64
 """TLS records of one read: a peer that puts each message into its own is read a turn's worth at a time, too."""
@@ -270,7 +271,7 @@ class Transport:
     # -- receiving ----------------------------------------------------------------------------------------------------
 
     def receive(self) -> Batch:
-        """Make one non-blocking read of at most 64 KiB, parse it and answer pings; never raises.
+        """Make one non-blocking read of at most 96 KiB, parse it and answer pings; never raises.
 
         The batch's `end` is a `ConnectionLost`: with the server's code and (redacted) reason when a close frame came,
         1005 when it had no code, else 1006.  Every later call does nothing; `linger` closes the socket where that is
