@@ -618,6 +618,56 @@ def test_max_send_rate_paces_requests() -> None:
         assert s.server.kinds().count("subscribe") == 20
 
 
+def test_what_falls_due_in_an_inline_callback_is_done_before_the_next_read() -> None:
+    """A callback that takes longer than the heartbeat delays a ping by itself, not by the one after it too."""
+    with Scripted(heartbeat_interval=30.0, inline_callbacks=True) as s:
+        pings: list[int] = []
+
+        @s.client.on(PriceUpdate)
+        def slow(_: Event) -> None:
+            pings.append(s.server.kinds().count("ping"))
+            s.clock.advance(30.0)
+            if len(pings) < 4:
+                s.wire.push(price("m"))
+
+        s.ready()
+        s.wire.push(price("m"))
+        s.settle()
+        assert slow is not None
+        assert pings == [1, 2, 3, 4]
+
+
+def test_data_that_leave_something_to_write_are_not_all_there_is_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS can want to write because of what it has read (`SSLWantWriteError`); the socket is watched for it at once."""
+    with Scripted() as s:
+        s.ready()
+        wire, writes = s.wire, []
+
+        def write() -> None:
+            writes.append(wire.wants_write)
+            wire.wants_write = False
+
+        monkeypatch.setattr(wire, "write", write)
+        s.server.before_receive = lambda: setattr(wire, "wants_write", True)
+        wire.push(price("m"))
+        s.settle()
+        assert writes == [True]
+
+
+def test_what_waits_for_room_goes_when_a_read_has_made_it() -> None:
+    """A write that waited for TLS to read goes on within the read of data; what waited for room follows it at once."""
+    with Scripted() as s:
+        s.ready()
+        wire = s.wire
+        wire.backlog = 1_000_000
+        s.client.subscribe(Price("m"))
+        s.settle()
+        s.server.before_receive = lambda: setattr(wire, "backlog", 0)
+        wire.push(price("m"))
+        s.settle()
+        assert s.server.kinds() == ["auth", "ping", "subscribe"]
+
+
 def test_stats_after_known_traffic() -> None:
     """Every count is what went over the wire."""
     with Scripted() as s:
