@@ -173,15 +173,18 @@ class Stream(Generic[E_co]):
         """Yield events as they come; ends quietly when stream or client is closed, raises when either failed."""
         loop = self._client._loop
         while True:
-            for event in self._events.queued():
+            # Looked at before the queue is: a thread that is gone with the fork may hold its lock.
+            for event in () if loop.forked else self._events.queued():
+                yield event
+                del event  # whoever waits for the next one must not keep this one
                 if loop.forked:
                     break
-                yield event
             try:
                 event = self.get()
             except StreamClosed:
                 return
             yield event
+            del event
 
     def to_dataframe(self) -> pd.DataFrame:
         """Remove what is queued now, and return it as a table; see `allenhark_ws.to_dataframe`.

@@ -7,6 +7,7 @@ import gc
 import queue
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Hashable
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ from allenhark_ws.events import Event, PriceUpdate
 from allenhark_ws.streams import Stream
 
 from .patience import PATIENCE
+from .scripted import outcome_aside, run_aside
 
 WHEN = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 
@@ -297,6 +299,47 @@ def test_stream_of_a_forked_client(bench: Bench) -> None:
     done.set()
     thread.join(PATIENCE)
     assert bench.owner.released == []
+
+
+@pytest.mark.parametrize("where", ["before the loop", "in the loop"])
+def test_iterating_in_a_forked_child_touches_no_lock(where: str) -> None:
+    """It raises at once, whoever held the queue's lock when it was forked: in the child nobody gives it back."""
+    bench = Bench(overflow="latest")
+    bench.events.put([price("a"), price("b")])
+    events = iter(bench.stream)
+    if where == "in the loop":
+        assert next(events) == price("a")
+    bench.owner.forked = True
+    with bench.events._lock:
+        assert isinstance(outcome_aside(lambda: next(events)), ClientClosed)
+
+
+class Watched(PriceUpdate):
+    """A price that a weak reference can be had of."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_an_iterator_that_waits_keeps_no_event(bench: Bench) -> None:
+    """What it gave before is its user's alone: the one that lay there, and the one that was waited for."""
+    taken: list[weakref.ref[Any]] = []
+
+    def read() -> None:
+        events = iter(bench.stream)
+        for _ in range(2):
+            taken.append(weakref.ref(next(events)))
+        next(events, None)
+
+    bench.events.put([Watched("a", 1.0, 0.0, WHEN)])
+    reader = run_aside(read)
+    deadline = time.monotonic() + PATIENCE
+    for count in (1, 2):
+        while not (len(taken) == count and bench.events.idle):
+            assert time.monotonic() < deadline
+        assert taken[-1]() is None
+        bench.events.put([Watched("b", 1.0, 0.0, WHEN)])
+    reader.join(PATIENCE)
+    assert not reader.is_alive()
 
 
 def test_waiting_on_the_thread_that_fills_the_queue(bench: Bench) -> None:
