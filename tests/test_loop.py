@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -928,6 +929,22 @@ def test_no_warning_for_a_client_that_holds_nothing(ended: str) -> None:
         assert isinstance(outcome(s.client.connect), ConfigurationError)
     del s
     gc.collect()
+
+
+@pytest.mark.parametrize("where", ["connect", "get", "iteration", "flush"])
+def test_a_client_that_failed_is_collected(where: str) -> None:
+    """Its error has the frames of whoever it was raised to, which hold client and stream; nothing else holds those."""
+    s = Scripted(api_key=Secret(lambda: None))
+    stream = s.client.stream(Price("m"))
+    s.client.start()
+    await_end(s.client)
+    s.client._loop.join(time.monotonic() + PATIENCE)
+    verb = {"connect": s.client.connect, "get": stream.get, "iteration": partial(list, stream), "flush": s.client.flush}
+    assert isinstance(outcome(verb[where]), ConfigurationError)
+    client, forgotten = weakref.ref(s.client), weakref.ref(stream)
+    del s, stream, verb
+    gc.collect()
+    assert (client(), forgotten()) == (None, None)
 
 
 def test_inline_callbacks_run_on_the_loops_thread_in_order() -> None:
