@@ -14,6 +14,7 @@ import contextlib
 import logging
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Hashable
 
@@ -35,7 +36,7 @@ from .errors import AllenHarkError, ClientClosed
 from .events import Event
 from .state import State
 
-__all__ = ["FlushTicket", "Loop"]
+__all__ = ["FlushTicket", "Loop", "abandoned", "orphaned"]
 
 _logger = logging.getLogger("allenhark_ws")
 
@@ -396,3 +397,23 @@ class Loop:
             self.changed.notify_all()
         self._driver.mailbox.clear()
         self._driver.sleeper.close()
+
+
+def abandoned(held_weakly: weakref.ref[Loop], description: str) -> None:
+    """The finalizer of a client: nobody holds it, so its threads must end; they are not waited for here.
+
+    What a finalizer holds lives until it has run, so it may not hold a loop: by the error of that, whose traceback has
+    the frames of whoever it was raised to, it would hold the client.  A loop whose thread runs is held by the thread.
+    """
+    loop = held_weakly()
+    if loop is None or loop.forked or loop.ended or loop.closing or not loop.started or loop.state is State.CLOSED:
+        return
+    loop.abandon()
+    warnings.warn(f"unclosed {description}: call close() or use a with block", ResourceWarning, stacklevel=2)
+
+
+def orphaned(held_weakly: weakref.ref[Loop], holder: Hashable) -> None:
+    """The finalizer of a stream: nobody holds it, so its channels are released; see `abandoned`."""
+    loop = held_weakly()
+    if loop is not None:
+        loop.release_orphan(holder)

@@ -13,7 +13,6 @@ import os
 import random
 import sys
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 from ._codec import Codec
 from ._counters import Counters
 from ._hints import Later, Self
-from ._loop import FlushTicket, Loop
+from ._loop import FlushTicket, Loop, abandoned, orphaned
 from ._ports import Clock, Transport, TransportFactory
 from ._process import is_exiting
 from ._queue import EventQueue
@@ -91,26 +90,6 @@ def _channels(channels: tuple[object, ...], verb: str) -> tuple[Channel, ...]:
 def _check_callback(callback: object) -> None:
     if not callable(callback):
         raise TypeError(f"a callback must be callable with one event, got {type(callback).__name__}")
-
-
-def _abandoned(held_weakly: weakref.ref[Loop], description: str) -> None:
-    """The finalizer of a client: nobody holds it, so its threads must end; they are not waited for here.
-
-    Finalizers are held for ever, so they may not hold a loop: by its error, whose traceback has the frames of whoever
-    it was raised to, it can hold the client.  One whose thread runs is held by that.
-    """
-    loop = held_weakly()
-    if loop is None or loop.forked or loop.ended or loop.closing or not loop.started or loop.state is State.CLOSED:
-        return
-    loop.abandon()
-    warnings.warn(f"unclosed {description}: call close() or use a with block", ResourceWarning, stacklevel=2)
-
-
-def _orphaned(held_weakly: weakref.ref[Loop], holder: Hashable) -> None:
-    """The finalizer of a stream: nobody holds it, so its channels are released; see `_abandoned`."""
-    loop = held_weakly()
-    if loop is not None:
-        loop.release_orphan(holder)
 
 
 class Subscription:
@@ -272,7 +251,7 @@ class Client:
         self._router = Router(counters, loop.sink, loop)
         loop.attach(self._router)
         self._streams = itertools.count(1)
-        self._finalizer = weakref.finalize(self, _abandoned, weakref.ref(loop), f"Client for {self._where()}")
+        self._finalizer = weakref.finalize(self, abandoned, weakref.ref(loop), f"Client for {self._where()}")
         self._finalizer.atexit = False
         if sys.modules.get("IPython") is not None:
             from .notebook import mind_cells  # noqa: PLC0415 - for a program that runs in IPython
@@ -621,7 +600,7 @@ class Client:
         self._check_open()
         holder = object()
         # Made first: should anything stop this half-way, collecting it lets go of the rest.
-        stream: Stream[Any] = Stream(self, events, holder, partial(_orphaned, weakref.ref(self._loop)), chosen)
+        stream: Stream[Any] = Stream(self, events, holder, partial(orphaned, weakref.ref(self._loop)), chosen)
         self._router.add_queue(holder, chosen, events)
         self._router.hold(holder, named)
         return stream

@@ -939,7 +939,12 @@ def test_a_client_that_failed_is_collected(where: str) -> None:
     s.client.start()
     await_end(s.client)
     s.client._loop.join(time.monotonic() + PATIENCE)
-    verb = {"connect": s.client.connect, "get": stream.get, "iteration": partial(list, stream), "flush": s.client.flush}
+    verb: dict[str, Callable[[], object]] = {
+        "connect": s.client.connect,
+        "get": stream.get,
+        "iteration": partial(list, stream),
+        "flush": s.client.flush,
+    }
     assert isinstance(outcome(verb[where]), ConfigurationError)
     client, forgotten = weakref.ref(s.client), weakref.ref(stream)
     del s, stream, verb

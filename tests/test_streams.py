@@ -325,19 +325,19 @@ def test_an_iterator_that_waits_keeps_no_event(bench: Bench) -> None:
     taken: list[weakref.ref[Any]] = []
 
     def read() -> None:
-        events = iter(bench.stream)
-        for _ in range(2):
-            taken.append(weakref.ref(next(events)))
-        next(events, None)
+        for event in bench.stream:
+            taken.append(weakref.ref(event))
+            del event
 
-    bench.events.put([Watched("a", 1.0, 0.0, WHEN)])
     reader = run_aside(read)
     deadline = time.monotonic() + PATIENCE
-    for count in (1, 2):
+    bench.events.put([Watched("a", 1.0, 0.0, WHEN), Watched("b", 1.0, 0.0, WHEN)])
+    for count in (2, 3):
         while not (len(taken) == count and bench.events.idle):
             assert time.monotonic() < deadline
-        assert taken[-1]() is None
-        bench.events.put([Watched("b", 1.0, 0.0, WHEN)])
+        assert [event() for event in taken] == [None] * count
+        bench.events.put([Watched("c", 1.0, 0.0, WHEN)])
+    bench.events.finish()
     reader.join(PATIENCE)
     assert not reader.is_alive()
 
