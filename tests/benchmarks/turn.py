@@ -7,7 +7,7 @@ in a burst takes 60 here.  Looking at the clock between the steps adds about a m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any, Final
@@ -50,7 +50,7 @@ _Note = Callable[[str], object]
 
 
 @contextmanager
-def _noting(step: str, owner: type, method: str, *, before: bool, note: _Note) -> Iterator[None]:
+def _noting(step: str, owner: type, method: str, *, before: bool, note: _Note) -> Generator[None]:
     """Note whenever the step is done, for a while."""
     original: Callable[..., Any] = getattr(owner, method)
 
