@@ -164,7 +164,6 @@ class FrameReader:
                 position = self._cut_plain(data, position, parsed.messages)
                 parsed.frames += len(parsed.messages) - before
                 if position == len(data):
-                    self._need = 2
                     break
             head = self._head(data, position)
             if head is None or head.end > len(data):

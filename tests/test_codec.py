@@ -128,6 +128,14 @@ def test_events_of_both_engines_are_equal_and_hash_alike() -> None:
         assert len({hash(event) for event in decoded}) == 1
 
 
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("kind", ["a", "bot", "bot_updates", "c", "price_updat", "q", "transaction", "z", "BOT_UPDATE"])
+def test_a_type_is_known_by_its_whole_name(kind: str, codec: str) -> None:
+    """One that only sorts beside a documented one is unknown, though every documented key is there."""
+    raw = _object_text([("type", json.dumps(kind)), *FITTING.items()]).encode()
+    assert CODECS[codec].decode(raw, NOW) == UnknownMessage(kind)
+
+
 # Hostile bytes --------------------------------------------------------------------------------------------------------
 
 HOSTILE = [
@@ -227,6 +235,21 @@ def test_only_an_executed_trade_is_one(name: str, codec: str) -> None:
     event = CODECS[codec].decode(raw, NOW)
     assert isinstance(event, BotUpdate)
     assert type(event.data) is FrozenMapping
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("key", ["signature", "profit", "timestamp"])
+@pytest.mark.parametrize("value", ["null", "true", "[]", "{}", "1", '"1"', ""])
+def test_a_trade_that_does_not_fit_is_none(value: str, key: str, codec: str) -> None:
+    """One value of another type, or none at all, and the data stay as they came."""
+    values = {**FITTING, "profit": "1.5", key: value}
+    data = _object_text([(name, values[name]) for name in ("signature", "profit", "timestamp") if values[name]])
+    raw = b'{"type":"bot_update","botId":"B","event":"trade_executed","data":%b}' % data.encode()
+    event = CODECS[codec].decode(raw, NOW)
+    assert isinstance(event, BotUpdate)
+    fits = (key, value) in {("signature", '"1"'), ("profit", "1")}
+    assert type(event.data) is (TradeExecuted if fits else FrozenMapping)
+    assert fits or event.data == json.loads(data, parse_float=Decimal if codec == "decimal" else float)
 
 
 def test_many_brackets_are_not_deep() -> None:
@@ -650,13 +673,17 @@ def test_what_a_fast_lane_makes_is_an_event_like_every_other(engine: str) -> Non
         event.mint = "N"  # type: ignore[misc]
 
 
-def test_large_messages_take_no_fast_lane() -> None:
+@pytest.mark.parametrize("engine", ["stdlib", "auto"])
+def test_large_messages_take_no_fast_lane(engine: str) -> None:
     """There the plain way looks first at how many values it would have to make."""
+    codec = Codec(engine=engine)
+    head = b'{"type":"price_update","price":1,"volume":7,"timestamp":"2024-01-15T10:30:00Z"'
     for size, fast in ((65_536, True), (65_537, False)):
-        head, tail = b'{"type":"bot_update","botId":"B","event":"e","data":{"x":"', b'"}}'
-        raw = head + b"a" * (size - len(head) - len(tail)) + tail
-        assert (Codec(engine="stdlib").lane(raw, NOW, None) is not None) is fast
-        assert isinstance(Codec().decode(raw, NOW), BotUpdate)
+        raw = head + b',"mint":"%b"}' % (b"a" * (size - len(head) - 11))
+        assert len(raw) == size
+        [(_, message)] = codec.lane.incoming([raw]).pairs
+        assert [message is not None, codec.lane(raw, NOW, None) is not None] == [fast, fast]
+        assert isinstance(codec.decode(raw, NOW), PriceUpdate)
 
 
 def test_a_time_is_no_longer_than_a_time() -> None:
@@ -720,6 +747,17 @@ def test_a_binary_frame_is_no_message(engine: str) -> None:
     event = codec.decode(raw, NOW)
     assert isinstance(event, InvalidMessage)
     assert event.reason.startswith("binary frame")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("count", [0, 1, 3, 12])
+def test_a_payload_is_taken_with_its_message(count: int, codec: str) -> None:
+    """One by one, and no more than there are, whatever reads them."""
+    payloads = [b'{"type":"pong"}', b"{", *([GOLDEN[0]["raw"].encode()] * 10)][:count]
+    incoming = CODECS[codec].lane.incoming(payloads)
+    left = [(payload, len(incoming)) for payload, _ in incoming.pairs]
+    assert left == [(payload, count - number) for number, payload in enumerate(payloads, 1)]
+    assert len(incoming) == 0
 
 
 def test_without_interchangeable_classes(monkeypatch: pytest.MonkeyPatch) -> None:

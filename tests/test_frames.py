@@ -186,6 +186,29 @@ def test_violations(data: bytes, code: int, words: str) -> None:
         assert words in parsed.end.text
 
 
+@pytest.mark.parametrize("at", [0, 1, 65_534, 65_535, 65_536, 65_537, 131_071, 131_072, 140_000, 199_999])
+@pytest.mark.parametrize("letter", ["é", "€", "😀"])
+def test_a_large_text_is_looked_at_to_its_end(letter: str, at: int) -> None:
+    """A letter of several bytes may stand anywhere in it, and what is no letter nowhere."""
+    good = b"a" * at + letter.encode() + b"a" * (200_000 - at)
+    assert feed(frame(TEXT, good)).messages == [good]
+    for broken in (good[:at] + b"\xff" + good[at + 1 :], good[: at + 1] + b"a" * 200_000, good[: at + 1]):
+        end = feed(frame(TEXT, broken)).end
+        assert isinstance(end, Violation)
+        assert end.code == 1007
+
+
+def test_a_large_text_is_not_made_another_text_at_once() -> None:
+    """Its letters, of which one is wide, would take four times its bytes; it is looked at piece by piece."""
+    data = frame(TEXT, "😀".encode() + b"a" * 1_000_000)
+    tracemalloc.start()
+    try:
+        assert feed(data, limit=2_000_000).end is None
+        assert tracemalloc.get_traced_memory()[1] <= 3 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("code", [1000, 1005])
 def test_data_after_close_is_ignored(code: int) -> None:
     """After a close frame nothing counts any more, in the same read or later (section 5.5.1)."""

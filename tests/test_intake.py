@@ -387,6 +387,23 @@ def test_a_tap_that_is_taken_out_meanwhile_harms_nobody() -> None:
     assert [entry[0] for entry in bench.log] == ["one", "two", "session", "session"]
 
 
+def test_it_tells_whether_a_read_was_data_and_nothing_else() -> None:
+    """What went the plain way may want something of the loop, and so may an end."""
+    one, two, pong = (json.dumps(each).encode() for each in (price("one"), price("two"), PONG))
+    bench = Bench()
+    assert not bench.intake.take([], LATER)
+    assert not bench.intake.take([one], LATER)
+    assert not bench.intake.take([pong], LATER)
+    assert bench.intake.take([], LATER)
+    assert bench.intake.take([one, two], LATER)
+    for frames in ([pong], [pong, one], [one, pong], [one, pong, two]):
+        assert not bench.intake.take(frames, LATER)
+    full = Bench(callbacks=Callbacks(EventQueue("callbacks", 1, "error"))).ready()
+    full.router.add_callback("token", [Price("one")], lambda event: None)
+    assert full.intake.take([one], LATER)
+    assert not full.intake.take([one], LATER)
+
+
 def test_nothing_read_is_nothing() -> None:
     """A read that brought control frames alone."""
     bench = Bench().ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import tracemalloc
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -53,10 +54,25 @@ def test_plain_key_is_kept_in_one_spelling() -> None:
     assert len(redactor("abc123")._longest_first) == 1
 
 
-def test_key_that_begins_another() -> None:
+@pytest.mark.parametrize("key", ["key1", "secret-key-1"])
+def test_key_that_begins_another(key: str) -> None:
     """The longer one goes first: no rest of it stays."""
-    for keys in (("key1", "key10"), ("key10", "key1")):
-        assert redactor(*keys)("key10 key1") == "[redacted] [redacted]"
+    for keys in ((key, f"{key}0"), (f"{key}0", key)):
+        assert redactor(*keys)(f"{key}0 {key}") == "[redacted] [redacted]"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "shown"),
+    [
+        ("k", "key k, ok", "key [redacted], ok"),
+        ("seven_7", "seven_7 xseven_7 seven_7x -seven_7-", "[redacted] xseven_7 seven_7x -[redacted]-"),
+        ("eight__8", "eight__8 xeight__8 eight__8x", "[redacted] x[redacted] [redacted]x"),
+        ("nine____9", "nine____9 xnine____9x", "[redacted] x[redacted]x"),
+    ],
+)
+def test_keys_inside_a_word(key: str, text: str, shown: str) -> None:
+    """Eight characters are in none by chance; a shorter key is redacted where it stands alone."""
+    assert redactor(key)(text) == shown
 
 
 def test_memory_is_bounded() -> None:
@@ -79,6 +95,36 @@ def test_long_texts_are_cut(key: str, at: int) -> None:
     assert MOST - 100 < len(shown) <= MOST
 
 
+@pytest.mark.parametrize("at", range(MOST - 25, MOST + 26))
+def test_of_a_key_that_was_cut_nothing_stays(at: int) -> None:
+    """Though keys in front of it made the text so much shorter that its end, too, can be shown."""
+    key = "a-key-of-twenty-five-signs"[:25]
+    text = (3 * key).ljust(at, ".") + key + MOST * "."
+    shown = redactor(key)(text)
+    assert text.replace(key, "[redacted]").startswith(shown)
+    assert MOST - 100 < len(shown) <= MOST
+
+
+def test_what_was_not_cut_is_shown() -> None:
+    """As many characters as there may be, of a text that is no longer than what is looked at."""
+    key = "secret-0001"
+    text = key + "." * (MOST - 1)
+    assert redactor(key)(text) == f"[redacted]{text[11:]}"[:MOST]
+
+
+def test_what_is_not_shown_costs_nothing() -> None:
+    """Of a large text a copy is made of that part alone which is looked at, four bytes for a letter."""
+    key = "secret-0001"
+    text = key + 1_000_000 * "😀"
+    shown = redactor(key)
+    tracemalloc.start()
+    try:
+        assert len(shown(text)) <= MOST
+        assert tracemalloc.get_traced_memory()[1] <= 5 * 4 * MOST
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("keys", [(), ("key",), ("a-long-one-that-is-nowhere",)])
 def test_a_cut_text_does_not_depend_on_the_keys(keys: tuple[str, ...]) -> None:
     """As long as none is in it; and one that is just as long as it may be stays as it is."""
@@ -92,7 +138,8 @@ def test_key_in_use_is_not_forgotten() -> None:
     keys = [f"secret-{number}" for number in range(8)]
     text = redactor(*keys, keys[0], "another")
     assert text(f"{keys[0]} {keys[1]} {keys[2]}") == f"[redacted] {keys[1]} [redacted]"
-    assert len(redactor("one", "one", "one")._known) == 1
+    for key in ("one", KEY):
+        assert len(redactor(key, key, key.encode().decode())._known) == 1
 
 
 def test_nothing_shows_a_key() -> None:

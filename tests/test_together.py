@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from allenhark_ws._dicts import _Reader as Dicts
 from allenhark_ws._frames import BinaryMessage
 from allenhark_ws._json import InvalidJSON, parse
-from allenhark_ws._lanes import BORDER, MANY, MOST_TOGETHER
+from allenhark_ws._lanes import BORDER, LARGEST_PAYLOAD, MANY, MOST_TOGETHER
+from allenhark_ws._transport import READ_SIZE
 
 from .scripted import price
 
@@ -97,6 +98,20 @@ def test_good_ones_are_read_together(way: Way) -> None:
         assert way.reader.read(PRICES[:count]) == found
 
 
+def test_those_of_the_usual_size_are_read_together(way: Way) -> None:
+    """With a mint of 44 characters and a signature of 88, each kind; it is they that come by the thousand."""
+    mint, time, name = "m" * 44, "2024-01-15T10:30:00.123456Z", "a-bot-with-a-long-name"
+    trade = {"signature": "s" * 88, "profit": -0.000123456789, "timestamp": time}
+    kinds = [
+        {"type": "price_update", "mint": mint, "price": 0.000123456789, "volume": 1234567.891, "timestamp": time},
+        {"type": "transaction_confirmed", "signature": "s" * 88, "status": "confirmed", "slot": 250123456},
+        {"type": "bot_update", "botId": name, "event": "trade_executed", "data": trade},
+    ]
+    found = way.reader._read_together([json.dumps(kind).encode() for kind in kinds])
+    assert found is not None
+    assert [way.mint(message) for message in found] == [mint, None, None]
+
+
 @pytest.mark.parametrize("odd", CRAFTED)
 def test_one_odd_one_among_good_ones(way: Way, odd: str) -> None:
     """It costs the others nothing."""
@@ -144,7 +159,8 @@ def test_a_border_cannot_be_part_of_anything(way: Way) -> None:
 
 
 def test_no_more_is_read_together_than_a_read_brings(way: Way) -> None:
-    """A large payload among others would be copied once more."""
+    """A large payload among others would be copied once more; small ones are a read, and the end of one before it."""
+    assert READ_SIZE + LARGEST_PAYLOAD < MOST_TOGETHER < 2**20
     most = MOST_TOGETHER // (len(PRICES[0]) + len(BORDER))
     assert way.reader._read_together(PRICES[:1] * most) is not None
     assert way.reader._read_together(PRICES[:1] * (most + 1)) is None

@@ -47,12 +47,14 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "_intake": ("test_intake.py",),
     "_codec": ("test_codec.py",),
     "_strict": ("test_codec.py",),
-    "_lanes": ("test_codec.py",),
-    "_structs": ("test_codec.py", "test_structs.py"),
+    "_lanes": ("test_codec.py", "test_together.py"),
+    "_dicts": ("test_codec.py", "test_together.py"),
+    "_structs": ("test_codec.py", "test_structs.py", "test_together.py"),
     "_express": ("test_express.py", "test_router.py"),
     "_places": ("test_express.py", "test_router.py"),
     "_json": ("test_json.py",),
     "_frozen": ("test_frozen.py",),
+    "_redact": ("test_redact.py",),
 }
 """The modules, and the files of their own tests."""
 
