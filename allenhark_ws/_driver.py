@@ -7,9 +7,10 @@ says, in order.  Nothing polls: an idle client sleeps until its next deadline.
 While a connection is being opened the same work is done within its waits (`_attend`).  While a blocking consumer is
 full, events are held, the socket is not read and the session suspends liveness.
 
-A message that comes alone meets a processor that has forgotten all of this: at a thousand a second it takes some 60 µs
-from the readable socket to an inline callback, for 2 µs of work in a burst, in steps of 5 to 13 µs of which none stands
-out; to the callback thread 130, of which waking that takes 40 (``python -m tests.benchmarks turn``).
+A message that comes alone meets a processor that has forgotten all of this: at a thousand a second it takes some 50 µs
+from the readable socket to an inline callback, for 2 µs of work in a burst, in steps of 4 to 12 µs, none of
+which stands out; to the callback thread 110, of which telling it takes 20 and its waking up 35 (``python -m
+tests.benchmarks turn``).
 
 Neighbours: `_loop` owns the thread and fills the mailbox; `_session` decides; `_network` does what it says to the
 connection, `_intake` takes in what is read, `_outlet` gives events out, `_sleeper` waits.  Everything here happens on

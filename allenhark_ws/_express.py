@@ -7,18 +7,20 @@ methods, because a call costs as much as a lookup.
 Where the time goes, in nanoseconds of processor time for a message of the documented mix that comes from a socket, each
 line with all of the lines above it (CPython 3.11; ``python -m tests.benchmarks costs``)::
 
-      473  the socket is read, frames are cut
-      926  and decoded, those of one read together
-      954  and the user is called, with what was decoded
-    1,278  with an object that has every field of an event
-    1,446  which is a frozen event: its class is swapped (attrs' ``__init__`` takes four times as long to fill one)
-    1,837  with a timestamp that is a `datetime`, sent where it should go, remembered as the latest, by the clock
+      487  the socket is read, frames are cut
+      865  and decoded, those of one read together
+      923  and the user is called, with what was decoded
+    1,211  with an object that has every field of an event
+    1,294  which is a frozen event: its class is swapped (attrs' ``__init__`` takes four times as long to fill one)
+    1,775  with a timestamp that is a `datetime`, sent where it should go, remembered as the latest, by the clock
 
-A raw loop that cuts and decodes and calls nobody takes 1,004.  So a frozen event for each message, and nothing else, is
-0.69 of the speed of that; the rest takes it to 0.55, and is three lookups (timestamp, place, text of the status) and
+A raw loop that cuts and decodes and calls nobody takes 984.  So a frozen event for each message, and nothing else, is
+0.78 of the speed of that; the rest takes it to 0.57, and is three lookups (timestamp, place, text of the status) and
 the clock, 100 to 150 of it, which has to be read for every call, or the report could not say whose callback was slow.
-The same parts look a third cheaper when one read is fed to them again and again, which a processor learns.  With the
-callback thread's part, in one thread, it is 2,397; in two threads some 600 more.
+In a client it is 1,900: turns of the loop, and a processor that has more to remember.
+
+With the callback thread's part, in one thread, it is 2,151.  In two threads it is 2,600, and 2,350 where both have to
+share one processor (``python -m tests.benchmarks throughput``): what they hand over moves from one to the other.
 
 Neighbours: `_router` runs it and hands over what it collects, `_lanes` builds the events, `_places` knows where they
 go, `_dispatch` has the plain way to call back.  It must never give a consumer what the plain way would not.
