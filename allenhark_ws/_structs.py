@@ -131,6 +131,7 @@ def msgspec_lane(otherwise: Make) -> Lane:
     def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
         if type(payload) is not bytes or len(payload) > LARGEST_PAYLOAD:
             return None
+        message: Any
         try:
             message = reader.decode(payload)
             if type(message) is _Price:

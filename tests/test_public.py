@@ -138,8 +138,8 @@ print(waiting.Decimal(1), 'decimal' in sys.modules)
 
 def test_help_begins_with_all_that_a_client_can_be_asked_for() -> None:
     """`help` sorts the members by their names; the list above them is in the order of use, and leaves nothing out."""
-    listed = (allenhark_ws.Client.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
-    names = [name for line in listed.splitlines() for name in line[:45].replace(",", " ").split()]
+    listed = inspect.cleandoc(allenhark_ws.Client.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
+    names = [name for line in listed.splitlines() for name in line[:41].replace(",", " ").split()]
     assert sorted(names) == sorted({name for name in vars(allenhark_ws.Client) if not name.startswith("_")} | {"with"})
 
 
