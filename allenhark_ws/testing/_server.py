@@ -213,6 +213,10 @@ class Server:
             return
         if self._feed_timer is not None:
             self._feed_timer.cancel()
+        # A connection accepted just now must have its transport before asyncio's server is closed, or it never gets one
+        # and its socket stays open (seen on CPython 3.12).
+        self._listener.refusing = True
+        await asyncio.sleep(0)
         self._websocket_server.close(close_connections=False)
         self._dismiss(1001, "")
         await asyncio.sleep(0)  # the farewells are written now
