@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 
 import pytest
 
-pytest.importorskip("msgspec", reason="needs the extra speed")
+msgspec = pytest.importorskip("msgspec", reason="needs the extra speed")
 
 from allenhark_ws._strict import Misfit, moment
 from allenhark_ws._structs import _moment
@@ -29,3 +29,12 @@ def _read(reader: Callable[[str, object], datetime], text: str) -> tuple[datetim
     except Misfit:
         return None
     return found, str(found)
+
+
+def test_a_text_with_a_nul_is_for_the_strict_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever msgspec makes of it: before 0.23 that stops reading there, and takes what stands before for all."""
+    found = datetime(2024, 1, 15, tzinfo=timezone.utc)
+    monkeypatch.setattr(msgspec, "convert", lambda _text, _type: found)
+    assert _moment("2024-01-15T10:30:00Z", None) is found
+    with pytest.raises(Misfit):
+        _moment("2024-01-15T10:30:0\0Z", None)
