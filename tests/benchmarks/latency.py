@@ -22,6 +22,7 @@ CONTENDERS: Final = (
     Contender("WebSocketApp + json.loads", "peers:websocket_app", closes=True),
     Contender("allenhark_ws, inline callbacks", "ours:inline", SPEED),
     Contender("allenhark_ws, callback thread", "ours:callbacks", SPEED),
+    Contender("allenhark_ws, callback thread, one processor", "ours:callbacks_on_one_processor", SPEED),
     Contender("allenhark_ws, for event in stream", "ours:iteration", SPEED),
 )
 RATES: Final = (1_000, 10_000)
