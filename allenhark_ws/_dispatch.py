@@ -78,10 +78,12 @@ class _Runner:
         # its frames.
         return (self.router() or _NOBODY).callbacks_for(event)
 
-    def is_still_wanted(self, callback: Callback, event: Event, before: tuple[Callback, ...]) -> bool:
-        """Whether the callbacks called before this one, or another thread, have left it registered."""
-        now = self.callbacks_for(event)
-        return now is before or any(identity(each) == identity(callback) for each in now)
+    def others(self, callbacks: tuple[Callback, ...], event: Event) -> Iterator[Callback]:
+        """All but the first, if those called before, or another thread, have left them registered."""
+        for callback in callbacks[1:]:
+            now = self.callbacks_for(event)
+            if now is callbacks or any(identity(each) == identity(callback) for each in now):
+                yield callback
 
     def failed(self, callback: Callback, event: Event, error: BaseException) -> None:
         """A callback raised."""
@@ -185,13 +187,12 @@ class CallbackThread:
         return True
 
     def _call_others(self, callbacks: tuple[Callback, ...], event: Event) -> None:
-        for callback in callbacks[1:]:
-            if self._runner.is_still_wanted(callback, event, callbacks):
-                self._current = (callback, event, self._clock())
-                try:
-                    callback(event)
-                except BaseException as error:  # noqa: BLE001 - as above
-                    self._runner.failed(callback, event, error)
+        for callback in self._runner.others(callbacks, event):
+            self._current = (callback, event, self._clock())
+            try:
+                callback(event)
+            except BaseException as error:  # noqa: BLE001 - as above
+                self._runner.failed(callback, event, error)
 
     def _last_word(self) -> Iterator[Event]:
         """`Closed`, when the client has ended; a queue that failed is drained before that."""
@@ -295,9 +296,8 @@ class InlineCallbacks:
 
     def call_others(self, callbacks: tuple[Callback, ...], event: Event) -> None:
         """Call all but the first, those that are removed meanwhile excepted."""
-        for callback in callbacks[1:]:
-            if self._runner.is_still_wanted(callback, event, callbacks):
-                self._call(callback, event)
+        for callback in self._runner.others(callbacks, event):
+            self._call(callback, event)
 
     def _call(self, callback: Callback, event: Event) -> None:
         since = self.clock()

@@ -52,16 +52,14 @@ def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
 
 
+def completed(arguments: list[str], env: dict[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    return subprocess.run(arguments, env=env, cwd=cwd, capture_output=True, text=True, timeout=LONG, check=False)
+
+
 def run(market: Simulator, name: str, *arguments: str) -> str:
     """Run an example to its end and return what it printed."""
-    done = subprocess.run(
-        command(name, *arguments),
-        env=environment(market),
-        capture_output=True,
-        text=True,
-        timeout=LONG,
-        check=False,
-    )
+    done = completed(command(name, *arguments), environment(market))
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -345,15 +343,8 @@ def test_a_missing_extra_is_one_line(tmp_path: Path, name: str, missing: str, ex
     if "prometheus" in name and extra != "metrics":
         pytest.importorskip("prometheus_client", reason="needs the extra metrics")
     path = EXAMPLES / name
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", WITHOUT, missing, str(path), str(path.parent)],
-        cwd=tmp_path,
-        env=environment(None),
-        capture_output=True,
-        text=True,
-        timeout=LONG,
-        check=False,
-    )
+    arguments = [sys.executable, "-W", "error", "-c", WITHOUT, missing, str(path), str(path.parent)]
+    done = completed(arguments, environment(None), tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.endswith(f': pip install "allenhark-ws[{extra}]"')
