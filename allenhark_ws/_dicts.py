@@ -17,16 +17,15 @@ from . import _twins
 from ._frozen import freeze
 from ._json import is_object, scanner
 from ._lanes import (
-    BORDER,
     LARGEST_PAYLOAD,
     MANY,
     MAX_DEPTH,
-    MOST_TOGETHER,
-    TEXTS,
     Lane,
     Moments,
     Names,
     is_shallow,
+    joined,
+    parted,
     undeclared,
 )
 from ._strict import Misfit, decimal_number, float_number, json_type, text, whole_number
@@ -61,13 +60,11 @@ class _Reader:
 
     def _read_together(self, payloads: Sequence[bytes]) -> list[Any] | None:
         """All at once; None when one of the payloads is, or could be, other than it should: see `BORDER`."""
-        if not TEXTS.issuperset(map(type, payloads)) or max(map(len, payloads)) >= _SHORT:
+        array = joined(payloads)
+        if array is None or array.find(b"[", 1) > 0 or max(map(len, payloads)) >= _SHORT:
             return None
-        together = BORDER.join(payloads)
-        if b"[" in together or len(together) > MOST_TOGETHER:
-            return None
-        found = self._value(b"[%b]" % together)
-        return found[::2] if found is not None and len(found) == 2 * len(payloads) - 1 else None
+        found = self._value(array)
+        return None if found is None else parted(found, payloads)
 
     def read_one(self, payload: bytes) -> Any:
         """What the payload is, or None."""

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from attrs import define, field
+from attrs import define
 
 from . import _twins
 from ._lanes import Incoming, Lane
@@ -71,17 +71,17 @@ class Collected:
     """What the loop leaves to be done.
 
     Attributes:
-        prices: how many price updates there were; likewise `transactions` and `bots`.
         queues: the events of each queue.
         called: the events for the callback thread.
+        prices: how many price updates there were; likewise `transactions` and `bots`.
         odd: the payload that stopped the loop, which the lane does not know; None when it came to its end.
     """
 
+    queues: dict[EventQueue, list[Event]]
+    called: list[Event]
     prices: int = 0
     transactions: int = 0
     bots: int = 0
-    queues: dict[EventQueue, list[Event]] = field(factory=lambda: {})
-    called: list[Event] = field(factory=lambda: [])
     odd: bytes | None = None
 
 
@@ -111,8 +111,9 @@ def express(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop on purpose: see
         router: knows where events go.
         inline: runs the callbacks, or None to collect their events.
     """
-    collected = Collected(queues={}, called=[])
-    queues, called = collected.queues, collected.called
+    queues: dict[EventQueue, list[Event]] = {}
+    called: list[Event] = []
+    collected = Collected(queues, called)
     prices = transactions = bots = 0
     clock = float if inline is None else inline.clock
     reading = lane.reading

@@ -27,7 +27,6 @@ __all__ = [
     "MANY",
     "MAX_DEPTH",
     "MOST_TOGETHER",
-    "TEXTS",
     "Incoming",
     "Lane",
     "Make",
@@ -37,6 +36,8 @@ __all__ = [
     "Reading",
     "as_they_are",
     "is_shallow",
+    "joined",
+    "parted",
     "undeclared",
 ]
 
@@ -72,10 +73,23 @@ these, and when their number is right, each is one.
 """
 
 MOST_TOGETHER: Final = 4 * LARGEST_PAYLOAD
-"""Bytes that are read together: more than one read of the socket completes, but for a payload too large for a lane."""
+"""Bytes of an array that payloads are read in together; one read of the socket completes less, if each fits a lane."""
 
-TEXTS: Final = frozenset({bytes})
+_TEXTS: Final = frozenset({bytes})
 """The types of payloads that are text."""
+
+
+def joined(payloads: Sequence[bytes]) -> bytes | None:
+    """The payloads as one array, parted by `BORDER`; None when one is no text, or they are too many or too large."""
+    if not _TEXTS.issuperset(map(type, payloads)):
+        return None
+    array = b"[%b]" % BORDER.join(payloads)
+    return array if len(array) <= MOST_TOGETHER else None
+
+
+def parted(elements: list[Any], payloads: Sequence[bytes]) -> list[Any] | None:
+    """What each payload is, of what was read of `joined`, if no array was in it; None when one is not one element."""
+    return elements[::2] if len(elements) == 2 * len(payloads) - 1 else None
 
 
 def is_shallow(payload: bytes) -> bool:

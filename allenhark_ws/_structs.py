@@ -18,17 +18,16 @@ import msgspec
 
 from . import _twins
 from ._lanes import (
-    BORDER,
     LARGEST_PAYLOAD,
     MANY,
-    MOST_TOGETHER,
-    TEXTS,
     Lane,
     Make,
     Moments,
     Names,
     Reading,
     as_they_are,
+    joined,
+    parted,
 )
 from ._strict import Misfit, moment
 from .channels import Transactions
@@ -97,16 +96,14 @@ class _Reader:
 
     def _read_together(self, payloads: Sequence[bytes]) -> list[Any] | None:
         """All messages at once, none of which has an array in it; None when one of the payloads is something else."""
-        if not TEXTS.issuperset(map(type, payloads)):
-            return None
-        together = b"[%b]" % BORDER.join(payloads)
-        if len(together) > MOST_TOGETHER:
+        array = joined(payloads)
+        if array is None:
             return None
         try:
-            found = self._decode_array(together)
+            found = self._decode_array(array)
         except _REFUSALS:
             return None
-        return found[::2] if len(found) == 2 * len(payloads) - 1 else None
+        return parted(found, payloads)
 
     def _read_one(self, payload: bytes) -> Any:
         if type(payload) is bytes and len(payload) <= LARGEST_PAYLOAD:
