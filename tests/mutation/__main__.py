@@ -45,6 +45,8 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "_upgrade": ("test_connect.py",),
     "_network": ("test_network.py",),
     "_intake": ("test_intake.py",),
+    "_outlet": ("test_outlet.py",),
+    "_driver": ("test_driver.py",),
     "_codec": ("test_codec.py",),
     "_strict": ("test_codec.py",),
     "_lanes": ("test_codec.py", "test_together.py"),
