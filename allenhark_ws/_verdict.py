@@ -29,23 +29,36 @@ _NEGATIVE: Final = frozenset({"error", "failed", "failure", "denied", "unauthori
 # see one.
 _TROUBLE: Final = r"""(?ix)
     rate.?limit | too.?many | throttl | quota | slow.?down | overload | capacity | busy | unavailable | maintenance
-    | internal.?(server.?)?(error|failure) | server.?(error|failure) | bad.?gateway | restart | shut(ting)?.?down
-    | \b(server|service)\b.{0,12}\b(down|fail) | \b(database|upstream|backend)\b | \bcode\sinternal\b
-    | time(d.)?.?out | temporar | try.?again.?(later|in\b)
+    | internal.?(server.?)?(error|failure|exception|problem) | server.?(error|failure) | bad.?gateway
+    | \b(server|service|database|upstream|backend)\b ((?!auth|key|cred).){0,16}
+        (error|exception|problem|failure|failed|\bdown\b|crash|restart|unavail|unreach)
+    | (\b(error|exception|problem)\b|\breach\w*) .{0,24} \b(server|service|database|upstream|backend)\b
+    | \brestart(?!ed) | shut(ting)?.?down | \bcode\sinternal\b | time(d.)?.?out | temporar | try.?again.?(later|in\b)
+    | \brates?\b.{0,16}exceed | (requests|messages)\s(per|an?)\s(second|minute|hour)
     | (limit|max(imum)?)\b.{0,24}\b(connection|session)s?\b | \b(connection|session)s?\b.{0,24}\b(limit|exceed)
     | limit.{0,16}(exceed|reached) | exceed.{0,24}limit
-    | \b(http|status|code|error)\W{0,3}(429|5\d\d|101[1-4])\b"""
+    | \b(http|status|code|error)\W{0,3}(429|5\d\d|101[1-4])\b | [(\[](429|5\d\d)[)\]]"""
 _KEY: Final = r"""(?ix)
-    (api|access|auth)[\s-]*key | authenticat | \bauth(\b|error|fail) | \bunauthori[sz]ed | credential
-    | (?<!public[\s-])\bkey\s+((is|was|has)\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)
-    | (invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s-]*key\b
+    (api|access|auth)[\s-]*key | (?<!already\s)authenticat | (?<!type:\s)(?<!type\s)\bauth(\b|error|fail)
+    | \bunauthori[sz]ed | credential
+    | (?<!public[\s-])\bkey\s+((is|was|has)\s+)?(been\s+)?
+        (invalid|unknown|expired|revoked|disabled|rejected|wrong|missing|required|suspended|blocked)
+    | (invalid|unknown|expired|revoked|disabled|rejected|wrong|bad|missing|no.such)[\s-]*key\b(?!\s*(['":]|in\b))
     | \bkey\s+(is\s+|was\s+)?not\s+(valid|found|known|recogni[sz]ed|accepted)
-    | \bcode\s(401|3000|4001|4401)\b"""
+    | \b(http|status|code|error)\W{0,3}401\b | \bcode\s(3000|4001|4401)\b"""
 _BAD_API_KEY: Final = r"""(?ix)
     (invalid|unknown|expired|revoked|disabled|rejected|wrong|bad)[\s-]*api[\s-]*key
     | api[\s-]*key\s+((is|was|has)\s+)?(been\s+)?(invalid|unknown|expired|revoked|disabled|rejected|wrong)"""
 _CODE_KEYS: Final = frozenset({"code", "errorcode", "status", "statuscode", "httpstatus"})
-"""Keys whose numbers are codes, in lower case and without underscores; any other number may be an id or a time."""
+"""Keys whose numbers are codes, spelled as `_plain` does; any other number may be an id or a time."""
+
+_TEXT_KEYS: Final = frozenset(
+    (
+        *("message", "msg", "text", "title", "type", "error", "errormessage", "reason", "cause"),
+        *("detail", "details", "description", "errordescription"),
+    )
+)
+"""Keys whose texts say what is wrong; others may be links to documentation, names of machines, or advice."""
 
 _READ: Final = 4096
 """Characters of all texts together that are read: an honest reply has fewer, and reading a million takes a second."""
@@ -54,18 +67,27 @@ _CHANNEL_KEYS: Final = ("channel", "botId", "mint", "wallet")
 
 
 def _words(event: ServerError | UnknownMessage) -> str:
-    """All texts of a reply, one level of nested objects included, and its codes; for these rules, never to be shown."""
+    """What a reply says, one level of nested objects included, and its codes; for these rules, never to be shown.
+
+    When nothing is where texts are expected, any text will do.
+    """
     own: dict[str, Any] = {"message": event.message, "code": event.code} if isinstance(event, ServerError) else {}
     reply = {**own, **event.extra}
     inner = [value for value in reply.values() if is_object(value)]
-    phrases = (_phrase(key, value)[:_READ] for part in (reply, *inner) for key, value in part.items())
-    return _joined(phrases).replace("_", " ")
+    said = [(_plain(key), value) for part in (reply, *inner) for key, value in part.items()]
+    expected = [(key, value) for key, value in said if key in _TEXT_KEYS or key in _CODE_KEYS]
+    return (_joined(expected) or _joined(said)).replace("_", " ")
 
 
-def _joined(phrases: Iterable[str]) -> str:
+def _plain(key: str) -> str:
+    return key.lower().replace("_", "")
+
+
+def _joined(said: Iterable[tuple[str, object]]) -> str:
     """The phrases one after another, as far as they are read."""
     words = ""
-    for phrase in phrases:
+    for key, value in said:
+        phrase = _phrase(key, value)[:_READ]
         words += f"{phrase}; " if phrase else ""
         if len(words) >= _READ:
             break
@@ -73,8 +95,8 @@ def _joined(phrases: Iterable[str]) -> str:
 
 
 def _phrase(key: str, value: object) -> str:
-    if isinstance(value, (str, int)) and key.lower().replace("_", "") in _CODE_KEYS:
-        return f"code {value}"
+    if isinstance(value, (str, int, float)) and key in _CODE_KEYS:
+        return f"code {value:.0f}" if isinstance(value, float) else f"code {value}"
     return value if isinstance(value, str) else ""
 
 

@@ -94,6 +94,10 @@ def _instance_of(kind: type, plain: str) -> Callable[[Any, Any, Any], None]:
     return check
 
 
+_INITIAL: Final = 0.5
+"""Seconds of `Backoff.initial` where nothing is said."""
+
+
 @frozen
 class Backoff:
     """How long to wait between tries: exponential with full jitter.
@@ -103,7 +107,7 @@ class Backoff:
 
     Args:
         initial: upper bound of the first wait, seconds, more than 0.
-        maximum: upper bound of any wait, seconds, at least `initial`.
+        maximum: upper bound of any wait, seconds, at least `initial` if that is given too.
         multiplier: growth of the bound from try to try, at least 1.
         reset_after: a connection that was READY this many seconds counts as stable and starts the count anew.
         max_attempts: this many failed attempts in a row end the client with `ConnectionFailed`; None: never.
@@ -116,14 +120,14 @@ class Backoff:
         Backoff(initial=1.0, maximum=30.0, multiplier=2.0, reset_after=30.0, max_attempts=5)
     """
 
-    initial: float = field(default=0.5, validator=_number(0, above=True))
+    initial: float = field(default=_INITIAL, validator=_number(0, above=True))
     maximum: float = field(default=30.0, validator=_number(0, above=True))
     multiplier: float = field(default=2.0, validator=_number(1))
     reset_after: float = field(default=30.0, validator=_number(0))
     max_attempts: int | None = field(default=None, validator=_whole(1, optional=True))
 
     def __attrs_post_init__(self) -> None:
-        if self.maximum < self.initial:
+        if self.maximum < self.initial != _INITIAL:  # the default is no wish, and gives way
             raise ConfigurationError(
                 f"Backoff(maximum={self.maximum!r}) is below initial={self.initial!r}; pass a larger maximum"
             )

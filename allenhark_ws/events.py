@@ -306,7 +306,8 @@ class ServerError(ServerEvent):
             at most; empty when none was.
         code: what was found in ``code`` or ``error.code``, likewise, or None.
         channel: the channel the error names, or None.
-        extra: every key but ``type``, ``message`` and ``code``.
+        extra: every key but ``type``, and ``message`` and ``code`` where they are what the attributes hold: a text, and
+            a text or a whole number.
 
     Example:
         >>> ServerError("no such mint", code=404, raw=b'{"type": "error", "mint": "M", "hint": "base58"}').extra["hint"]
@@ -316,12 +317,19 @@ class ServerError(ServerEvent):
     message: str
     code: int | str | None = None
 
-    _declared: ClassVar[frozenset[str]] = frozenset({"type", "message", "code"})
+    _held: ClassVar[Mapping[str, tuple[type, ...]]] = {"message": (str,), "code": (str, int)}
     _kinds: ClassVar[tuple[tuple[str, str, Callable[[str], Channel]], ...]] = (
         ("bot", "botId", Bot),
         ("price", "mint", Price),
         ("transactions", "wallet", Transactions),
     )
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """What the attributes do not hold, as received; read from `.raw` when asked for, empty without one."""
+        message = {key: value for key, value in self._message().items() if key != "type"}
+        held = [key for key, types in self._held.items() if type(message.get(key)) in types]
+        return MappingProxyType({key: value for key, value in message.items() if key not in held})
 
     @property
     def channel(self) -> Channel | None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from attrs.exceptions import FrozenInstanceError
 
+from allenhark_ws._backoff import bound
 from allenhark_ws.config import (
     DEFAULT_URL,
     OVERFLOW_POLICIES,
@@ -287,6 +288,13 @@ def test_backoff() -> None:
     assert backoff.max_attempts is None
     assert Backoff(initial=1, maximum=1, multiplier=1, reset_after=0, max_attempts=1).max_attempts == 1
     assert pickle.loads(pickle.dumps(backoff)) == backoff == Backoff()
+
+
+def test_a_short_maximum_needs_no_initial() -> None:
+    """The default gives way; what both are given must fit."""
+    assert bound(Backoff(maximum=0.1), 0) == 0.1
+    with pytest.raises(ConfigurationError, match=r"is below initial=0\.2"):
+        Backoff(initial=0.2, maximum=0.1)
 
 
 @pytest.mark.parametrize(

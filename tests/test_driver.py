@@ -79,13 +79,15 @@ class Watched:
 
 
 class Ticking(Session):
-    """A session that counts how often it is asked to do what is due."""
+    """A session that notes when it is asked to do what is due: for each time, when there was nothing to read."""
 
-    ticks = 0
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.ticks: list[float] = []
 
     def tick(self, now: Instant, *, room: bool = True, silent_at: float = math.inf) -> None:
-        """Count it, and go on as ever."""
-        self.ticks += 1
+        """Note it, and go on as ever."""
+        self.ticks.append(silent_at)
         super().tick(now, room=room, silent_at=silent_at)
 
 
@@ -148,10 +150,10 @@ class Bench:
 
     def turn(self, times: int = 1) -> int:
         """Make so many turns; how many of them asked the session for what is due."""
-        before = self.session.ticks
+        before = len(self.session.ticks)
         for _ in range(times):
             self.driver.turn()
-        return self.session.ticks - before
+        return len(self.session.ticks) - before
 
     def ready(self) -> Bench:
         """READY, with nothing left to do but to wait for the heartbeat."""
@@ -288,11 +290,22 @@ def test_a_callback_is_watched_while_a_connection_is_opened() -> None:
 # --- What it sleeps for
 
 
-def test_it_sleeps_to_the_next_heartbeat() -> None:
+@pytest.mark.parametrize("interval", [HEARTBEAT, 3000.0])
+def test_it_sleeps_to_the_next_heartbeat(interval: float) -> None:
     """And sends it in the turn that wakes then."""
-    with bench(heartbeat_interval=HEARTBEAT) as b:
+    with bench(heartbeat_interval=interval) as b:
         b.ready().turn()
-        assert b.clock.waits == [HEARTBEAT]
+        assert b.clock.waits == [interval]
+        assert b.server.kinds() == ["auth", "ping", "ping"]
+
+
+def test_what_is_overdue_is_done_at_once() -> None:
+    """The process may have been stopped for a while: it sleeps for no time then, and not for a negative one."""
+    with bench(heartbeat_interval=HEARTBEAT) as b:
+        b.ready()
+        b.clock.advance(HEARTBEAT + 5.0)
+        b.turn()
+        assert b.clock.waits == [0.0]
         assert b.server.kinds() == ["auth", "ping", "ping"]
 
 
@@ -310,7 +323,7 @@ def test_mail_is_read_at_once() -> None:
 
 def test_what_a_transport_holds_is_read_at_once() -> None:
     """No socket becomes readable for it; but for nobody while a consumer is full."""
-    with bench() as b:
+    with bench(heartbeat_interval=HEARTBEAT) as b:
         b.ready()
         queue = b.stream(PriceUpdate)
         b.wire.pending = True
@@ -334,7 +347,8 @@ def test_it_sleeps_until_a_callback_is_to_be_looked_at() -> None:
         assert (b.clock.waits, names(queue)) == ([1.0], ["SlowCallback"])
 
 
-def test_it_sleeps_until_what_it_sends_must_have_gone() -> None:
+@pytest.mark.parametrize("late", [0.0, 1.0])
+def test_it_sleeps_until_what_it_sends_must_have_gone(late: float) -> None:
     """And gives the connection up then, having looked at the socket first, which may have been writable meanwhile."""
     expired: list[float] = []
     with bench() as b:
@@ -344,8 +358,9 @@ def test_it_sleeps_until_what_it_sends_must_have_gone() -> None:
         b.wire.expire = lambda: expired.append(b.clock.now().mono - start)
         b.turn()
         assert (b.clock.waits, expired) == ([5.0], [])
+        b.clock.advance(late)
         b.turn()
-        assert (b.clock.waits, expired) == ([5.0, 0.0], [5.0])
+        assert (b.clock.waits, expired) == ([5.0, 0.0], [5.0 + late])
 
 
 def test_it_sleeps_for_ever_when_nothing_is_due() -> None:
@@ -356,7 +371,7 @@ def test_it_sleeps_for_ever_when_nothing_is_due() -> None:
 
 
 def test_it_writes_when_the_socket_takes_more() -> None:
-    """It is watched for that while something is left, and only then."""
+    """It is watched for that while something is left, and only then; nothing is read that is not there."""
     with bench() as b:
         b.ready()
         writes: list[bool] = []
@@ -366,9 +381,14 @@ def test_it_writes_when_the_socket_takes_more() -> None:
             b.wire.wants_write = False
 
         b.wire.write = write
+        b.wire.push(price("m"))
         b.turn()
+        b.turn()
+        assert writes == []
+        b.turn()  # reads the pong
         b.wire.wants_write = True
         b.turn()
+        assert writes == [True]
         b.turn()
         assert writes == [True]
 
@@ -380,11 +400,11 @@ def test_a_turn_ends_with_the_data() -> None:
     """What is due is not looked for: nothing was, before the data came."""
     with bench() as b:
         b.ready()
-        queue = b.stream(PriceUpdate)
-        for number in range(1, 4):
-            b.wire.push(price("m"))
+        queue = b.stream(PriceUpdate, maxsize=300)
+        for number in (1, 2, 300):
+            b.wire.push(*[price("m")] * number)
             assert b.turn() == 0
-            assert len(queue) == number
+            assert len(taken(queue)) == number
 
 
 def test_after_calm_turns_the_next_deadline_still_stands() -> None:
@@ -399,14 +419,15 @@ def test_after_calm_turns_the_next_deadline_still_stands() -> None:
         assert b.server.kinds().count("ping") == 2
 
 
-def test_what_fell_due_while_callbacks_ran_is_done_before_anything_is_read() -> None:
+@pytest.mark.parametrize("late", [0.0, 1.0])
+def test_what_fell_due_while_callbacks_ran_is_done_before_anything_is_read(late: float) -> None:
     """Without a sleep, and without another read; then all goes on."""
     with bench(heartbeat_interval=HEARTBEAT) as b:
         b.ready()
         queue = b.stream(PriceUpdate)
 
         def slow(_: Event) -> None:
-            b.clock.advance(HEARTBEAT)
+            b.clock.advance(HEARTBEAT + late)
             b.wire.push(price("m"))
 
         b.router.add_callback("slow", [PriceUpdate], slow)
@@ -472,9 +493,21 @@ def with_the_end(b: Bench) -> None:
     b.wire.push(price("m"), end=LOST)
 
 
-def with_a_deadline_that_passed(b: Bench) -> None:
+def with_a_deadline_that_is_now(b: Bench) -> None:
     """The heartbeat fell due between the wait and the read."""
     b.server.before_receive = lambda: b.clock.advance(HEARTBEAT)
+    b.wire.push(price("m"))
+
+
+def with_a_deadline_that_passed(b: Bench) -> None:
+    """Some time before."""
+    b.server.before_receive = lambda: b.clock.advance(HEARTBEAT + 1.0)
+    b.wire.push(price("m"))
+
+
+def with_mail_before(b: Bench) -> None:
+    """What was asked may have changed what is due."""
+    b.mail(int)
     b.wire.push(price("m"))
 
 
@@ -493,7 +526,9 @@ def with_nothing(_: Bench) -> None:
         with_an_odd_message,
         with_control_frames,
         with_the_end,
+        with_a_deadline_that_is_now,
         with_a_deadline_that_passed,
+        with_mail_before,
         with_nothing,
     ],
 )
@@ -563,13 +598,15 @@ def test_a_turn_that_reads_on_stops_for_mail() -> None:
 
 def test_nothing_is_read_while_a_consumer_is_full() -> None:
     """The socket is not even watched; what was held goes first when there is room."""
-    with bench() as b:
+    with bench(heartbeat_interval=HEARTBEAT) as b:
         b.ready()
         queue = b.stream(PriceUpdate, maxsize=1, overflow="block")
         b.wire.push(price("one"), price("two"))
         b.turn()
         b.wire.push(price("three"))
+        before = b.clock.now().mono
         b.turn()
+        assert b.clock.now().mono - before == b.clock.waits[-1] == HEARTBEAT
         assert [event.mint for event in taken(queue)] == ["one"]
         b.turn()
         assert [event.mint for event in taken(queue)] == ["two"]
@@ -658,6 +695,28 @@ def test_a_mute_server_is_judged_by_the_last_look() -> None:
         assert b.session.state is State.READY
         b.turn()
         assert (b.clock.waits[-1], b.session.state) == (0.0, State.BACKOFF)
+
+
+def test_silence_is_what_was_looked_for() -> None:
+    """When the socket had nothing; never, while it had something, or the transport has."""
+    with bench(heartbeat_interval=HEARTBEAT) as b:
+        b.ready()
+        looked_at = b.clock.now().mono
+        b.wire.wants_write = True
+        b.wire.write = lambda: setattr(b.wire, "wants_write", False)
+        b.turn()  # writes
+        b.turn()  # sleeps, and sends a ping
+        b.turn()  # reads its pong
+        b.wire.pending = True
+        b.wire.push()
+        b.turn()
+        assert b.session.ticks[-4:] == [looked_at, looked_at, -math.inf, -math.inf]
+        b.wire.pending = False
+        b.driver.outlet.held.append(off_the_wire(price("m")))
+        b.stream(PriceUpdate, maxsize=1, overflow="block").put([off_the_wire(price("m"))])
+        b.wire.pending = True
+        b.turn()
+        assert b.session.ticks[-1] == -math.inf
 
 
 # --- Obeying
@@ -753,10 +812,10 @@ def test_at_rest() -> None:
     resting: list[bool] = []
     with bench() as b:
 
-        def look(*_: object) -> None:
+        def look() -> None:
             resting.append(b.driver.at_rest)
 
-        b.server.script_of_open = look
+        b.server.script_of_open = lambda wait: look()
         b.mail(b.session.start, b.clock.now())
         look()
         b.turn()  # looks while it opens

@@ -185,12 +185,13 @@ def test_a_buffer_that_must_not_overflow_ends_the_client() -> None:
     assert bench.life.log == [("close", failure)]
 
 
-def test_the_last_of_all_goes_alone() -> None:
+@pytest.mark.parametrize("others", [[A], [A, B]])
+def test_the_last_of_all_goes_alone(others: list[Event]) -> None:
     """So that whatever the others lead to comes before it."""
     report = EventsDropped(1, "slow")
     bench = Bench(Consumers(reports=[report]))
-    bench.outlet.emit([A, CLOSED])
-    assert bench.consumers.taken == [A, report, CLOSED]
+    bench.outlet.emit([*others, CLOSED])
+    assert bench.consumers.taken == [*others, report, CLOSED]
 
 
 def test_the_last_of_all_waits_behind_what_is_held() -> None:
@@ -214,6 +215,13 @@ def test_at_the_end_everything_goes() -> None:
     bench.outlet.emit_last([C, D, CLOSED])
     assert bench.consumers.taken == [A, B, C, D, CLOSED]
     assert bench.outlet.held == []
+
+
+def test_at_the_end_there_may_be_nothing_left() -> None:
+    """Nobody is asked to take nothing then either."""
+    bench = Bench()
+    bench.outlet.emit_last([])
+    assert bench.consumers.asked == 0
 
 
 def test_recovery_is_told_with_what_was_lost() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from allenhark_ws._dicts import _Reader as Dicts
 from allenhark_ws._frames import BinaryMessage
 from allenhark_ws._json import InvalidJSON, parse
-from allenhark_ws._lanes import BORDER, LARGEST_PAYLOAD, MANY, MOST_TOGETHER
+from allenhark_ws._lanes import BORDER, LARGEST_PAYLOAD, MANY, MOST_TOGETHER, joined
 from allenhark_ws._transport import READ_SIZE
 
 from .scripted import price
@@ -164,6 +164,15 @@ def test_no_more_is_read_together_than_a_read_brings(way: Way) -> None:
     most = MOST_TOGETHER // (len(PRICES[0]) + len(BORDER))
     assert way.reader._read_together(PRICES[:1] * most) is not None
     assert way.reader._read_together(PRICES[:1] * (most + 1)) is None
+
+
+@pytest.mark.parametrize(("more", "is_joined"), [(0, True), (1, False)])
+def test_the_largest_array(more: int, is_joined: bool) -> None:
+    """Its brackets count."""
+    payloads = [b"a" * (MOST_TOGETHER - len(BORDER) - 2 + more), b""]
+    array = joined(payloads)
+    assert (array is not None) is is_joined
+    assert array is None or len(array) == MOST_TOGETHER
 
 
 DEEP = [

@@ -61,6 +61,24 @@ TROUBLE = [
     {"message": "no", "details": {"text": "too many connections"}},
     {"message": "invalid api key or rate limit exceeded"},
     {"message": "invalid api key", "code": 503},
+    {"message": "An error occurred on the server"},
+    {"message": "internal exception"},
+    {"message": "server crashed"},
+    {"message": "the backend is unavailable"},
+    {"message": "could not reach the database"},
+    {"message": "database error"},
+    {"message": "the server is restarting"},
+    {"message": "a restart is scheduled"},
+    {"message": "shutting down"},
+    {"message": "no", "code": "ServerError"},
+    {"message": "Rate exceeded"},
+    {"message": "no more than 5 requests per second"},
+    {"message": "no (429)"},
+    {"message": "[503] no"},
+    {"message": "no", "code": 429.0},
+    {"message": {"text": "too many connections"}},
+    {"message": "no", "error": {"type": "rate_limit_error"}},
+    {"problem": "too many connections"},
 ]
 """Errors that say trouble, some of them naming the key too: those are retried all the same."""
 
@@ -78,6 +96,14 @@ NO_TROUBLE: list[dict[str, Any]] = [
     {"message": "no", "requestId": "a-503-b"},
     {"message": "no", "status": ["rate limit"]},
     {"message": "no", "deep": {"deeper": {"text": "rate limit"}}},
+    {"message": "Invalid API key", "docs": "https://docs.example/errors#rate-limits"},
+    {"message": "Invalid API key", "server": "backend-7"},
+    {"message": "Unauthorized", "upgrade": "raise your quota"},
+    {"message": "API key not found in database"},
+    {"message": "Your key has been restarted"},
+    {"message": "server: authentication failed"},
+    {"message": "the server refused the API key"},
+    {"message": "no", "code": 4.5},
 ]
 """Errors that do not clearly say trouble."""
 
@@ -112,6 +138,12 @@ KEY = [
     {"message": "no", "status": 401},
     {"error": {"message": "no", "code": "INVALID_KEY"}},
     {"message": "no", "reason": "invalid api key"},
+    {"message": "missing key"},
+    {"message": "key required"},
+    {"message": "no such key"},
+    {"message": "key suspended"},
+    {"message": "HTTP 401"},
+    {"error": {"type": "authentication_error", "message": "no"}},
 ]
 """Errors that clearly speak of the key or of authentication."""
 
@@ -128,6 +160,14 @@ NO_KEY: list[dict[str, Any]] = [
     {"message": "no", "code": 403},
     {"message": "no", "id": 401},
     {"message": "access denied"},
+    {"message": "unknown mint", "docs": "https://docs.example/api-keys"},
+    {"message": "unknown mint", "hint": "see /docs/authentication"},
+    {"message": "already authenticated"},
+    {"message": "unknown message type: auth"},
+    {"message": "unknown type auth"},
+    {"message": "Unknown key 'foo' in message"},
+    {"message": "invalid key in JSON: botID"},
+    {"message": 'unknown key: "foo"'},
 ]
 """Errors that do not."""
 
