@@ -10,7 +10,7 @@ a lane is, `_twins` are what it fills.  It must never accept a frame that the pl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -114,69 +114,87 @@ class _Reader:
         return None
 
 
-def msgspec_lane(otherwise: Make) -> Lane:
-    """The lane for `float` numbers.
-
-    The hot path makes the same events from what `Lane.reading` reads; this is its plain twin.
+class _Maker:
+    """Makes an event of one payload: the plain twin of what the hot path does with `_Reader.read`.
 
     Args:
+        decode: makes the message of a payload, or raises one of `_REFUSALS`.
         otherwise: the lane to ask about whatever msgspec refuses.
     """
-    reader = _Reader()
-    moments, names = Moments(_moment), Names()
 
-    def build(payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
+    def __init__(self, decode: Callable[[bytes], Any], otherwise: Make) -> None:
+        self._decode = decode
+        self._otherwise = otherwise
+        self.moments = Moments(_moment)
+        self.names = Names()
+
+    def make(self, payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
+        """The event, or None."""
         if type(payload) is not bytes or len(payload) > LARGEST_PAYLOAD:
             return None
         message: Any
         try:
-            message = reader.decode(payload)
+            message = self._decode(payload)
             if type(message) is _Price:
-                return _price(message, payload, received_at)
+                return self._price(message, payload, received_at)
             if type(message) is _Transaction:
-                return _transaction(message, payload, received_at, wallet)
+                return self._transaction(message, payload, received_at, wallet)
             if message.event == "trade_executed":
-                return _bot(message, payload, received_at)
+                return self._bot(message, payload, received_at)
         except _REFUSALS:
             pass
-        return otherwise(payload, received_at, wallet)
+        return self._otherwise(payload, received_at, wallet)
 
-    def _price(message: _Price, payload: bytes, received_at: datetime) -> Any:
+    def _price(self, message: _Price, payload: bytes, received_at: datetime) -> Any:
         event = _twins.PRICE()
         event.raw = payload
         event.received_at = received_at
-        event.mint = names[message.mint]
+        event.mint = self.names[message.mint]
         event.price = message.price
         event.volume = message.volume
-        event.timestamp = moments[message.timestamp]
+        event.timestamp = self.moments[message.timestamp]
         event.__class__ = PriceUpdate
         return event
 
-    def _transaction(message: _Transaction, payload: bytes, received_at: datetime, wallet: Transactions | None) -> Any:
+    def _transaction(
+        self, message: _Transaction, payload: bytes, received_at: datetime, wallet: Transactions | None
+    ) -> Any:
         event = _twins.TRANSACTION()
         event.raw = payload
         event.received_at = received_at
         event.signature = message.signature
-        event.status = names[message.status]
+        event.status = self.names[message.status]
         event.slot = message.slot
         event.channel = wallet
         event.__class__ = TransactionConfirmed
         return event
 
-    def _bot(message: _Bot, payload: bytes, received_at: datetime) -> Any:
+    def _bot(self, message: _Bot, payload: bytes, received_at: datetime) -> Any:
         trade = _twins.TRADE()
         trade.signature = message.data.signature
         trade.profit = message.data.profit
-        trade.timestamp = moments[message.data.timestamp]
+        trade.timestamp = self.moments[message.data.timestamp]
         trade._undeclared = None  # noqa: SLF001 - a trade in the making
         trade.__class__ = TradeExecuted
         event = _twins.BOT()
         event.raw = payload
         event.received_at = received_at
-        event.bot_id = names[message.bot_id]
+        event.bot_id = self.names[message.bot_id]
         event.event = "trade_executed"
         event.data = trade
         event.__class__ = BotUpdate
         return event
 
-    return Lane(build, Reading(reader.read, as_they_are, _Price, _Transaction, _Bot, otherwise, moments, names))
+
+def msgspec_lane(otherwise: Make) -> Lane:
+    """The lane for `float` numbers.
+
+    Args:
+        otherwise: the lane to ask about whatever msgspec refuses.
+    """
+    reader = _Reader()
+    maker = _Maker(reader.decode, otherwise)
+    reading = Reading(
+        reader.read, as_they_are, _Price, _Transaction, _Bot, otherwise, moments=maker.moments, names=maker.names
+    )
+    return Lane(maker.make, reading)
