@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from .patience import LONG
@@ -50,6 +52,17 @@ def run(*arguments: str, env: dict[str, str], **options: Any) -> subprocess.Comp
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=LONG, check=False, env=env, **options
     )
+
+
+@contextlib.contextmanager
+def unread() -> Generator[int]:
+    """The end of a pipe that takes what is written; nobody is at the other one."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        yield writer
+    finally:
+        os.close(writer)
 
 
 class Running:

@@ -20,7 +20,7 @@ for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
 from allenhark_ws import Bot, Price, Transactions
 from allenhark_ws.testing import FaultProxy
 
-from .commands import COMMAND, Running, access, environment, run
+from .commands import Running, access, environment, run
 from .patience import LONG
 from .peers import closed_port
 from .scripted import price
@@ -189,22 +189,6 @@ def test_head_closes_the_pipe(market: Simulator) -> None:
         tail.process.stdout = None
         assert tail.end()[0] == 0
     assert len([json.loads(line) for line in head.stdout.splitlines()]) == 3
-
-
-def test_a_closed_stderr_is_no_traceback(market: Simulator) -> None:
-    """Talk that nobody can hear ends it like data that nobody reads."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        [*COMMAND, "tail", "--price", "m", "--limit", "3"],
-        stdout=subprocess.PIPE,
-        stderr=writer,
-        env=access(market),
-        timeout=LONG,
-        check=False,
-    )
-    os.close(writer)
-    assert done.returncode == 0
 
 
 def test_a_wrong_key_is_3(simulator: Simulator) -> None:

@@ -21,7 +21,7 @@ from allenhark_ws.cli._commands import commands
 from allenhark_ws.cli._options import ENDPOINT, Server
 from allenhark_ws.config import DEFAULT_URL
 
-from .commands import environment, run
+from .commands import environment, run, unread
 from .patience import LONG
 from .simulators import Simulator
 
@@ -268,11 +268,11 @@ def test_version() -> None:
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("completion", "zsh"), ("tail", "--help")])
 def test_a_pipe_closed_before_is_no_failure(arguments: tuple[str, ...]) -> None:
     """`allenhark-ws --help | true` ends with 0, whoever is faster."""
-    reader, writer = os.pipe()
-    os.close(reader)
     command = [sys.executable, "-W", "error", "-m", "allenhark_ws", *arguments]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False, timeout=LONG)
-    os.close(writer)
+    with unread() as pipe:
+        done = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, env=environment(), check=False, timeout=LONG
+        )
     assert (done.returncode, done.stderr) == (0, b"")
 
 

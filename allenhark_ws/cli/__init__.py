@@ -1,17 +1,17 @@
 """The command line, ``allenhark-ws``: data on stdout, talk on stderr, and exit codes that scripts can rely on.
 
-0 ok (a closed pipe included) · 1 runtime failure · 2 usage, or no key · 3 authentication · 130 Ctrl-C · 143 SIGTERM.
+0 ok (a closed stdout included) · 1 runtime failure · 2 usage, or no key · 3 authentication · 130 Ctrl-C · 143 SIGTERM.
 
 Neighbours: `_commands` holds the commands with their options (`_options` those that several share), a module each does
 the work: `_demo`, `_tail`, `_record`, `_replay`, `_convert`, `_simulate`, `_doctor` (`_steps`, `_advice`,
 `_certificate`), `_completion`.  `_live` runs a client for them, `_render` is how events look, `_printer` and `_output`
-where they go, `_progress` how far it is, `_series` the files of a rotation, `_exit` the exit codes, `_signals` Ctrl-C.
+where they go, `_progress` how far it is, `_series` the files of a rotation, `_exit` the exit codes, `_signals` Ctrl-C,
+`_streams` a stdout and a stderr that are closed.
 It must never use the package but through its public names; it needs the extra ``cli``, loaded when a command runs.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from typing import Any
 from allenhark_ws import __version__
 
 from ._signals import INTERRUPTED, listening
+from ._streams import talk_may_be_lost
 
 __all__ = ["main"]
 
@@ -36,14 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     try:
-        with listening(to_the_end=arguments is None):
+        with listening(to_the_end=arguments is None), talk_may_be_lost():
             return _run(arguments)
     except KeyboardInterrupt:  # before anybody listened
         return INTERRUPTED
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    _prepare_stdout()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         import click  # noqa: PLC0415 - an extra, loaded when needed
@@ -61,15 +61,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         told = f"allenhark-ws: {error}" if "pip install" in str(error) else f"{_HINT} (missing: {error.name})"
         print(told, file=sys.stderr)
         return 1
-
-
-def _prepare_stdout() -> None:
-    """Whatever the locale, a character that it does not know is no failure; nor is a stdout that was closed before."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as the process is
-    stdout: object = sys.stdout
-    if isinstance(stdout, io.TextIOWrapper):
-        stdout.reconfigure(errors="backslashreplace")
 
 
 def _invoke(click: Any, commands: Any, arguments: list[str], program: str) -> int:

@@ -42,7 +42,7 @@ _EXIT_CODES = """
 
 \b
 Exit codes:
-  0    ok, a closed pipe included
+  0    ok, a closed stdout included
   1    runtime failure
   2    usage, or no API key
   3    the server rejected the API key

@@ -1,16 +1,14 @@
 """From how a command ended to the exit code, with one clear line on stderr for what went wrong.
 
-Neighbours: `_commands` runs every command through it; `_signals` makes Ctrl-C and SIGTERM into exceptions.  It must
-never answer with a traceback what a user can mend.
+Neighbours: `_commands` runs every command through it; `_signals` makes Ctrl-C and SIGTERM into exceptions; `_streams`
+sees to it that to write to stderr is no error.  It must never answer with a traceback what a user can mend.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Final, TextIO
+from typing import Final
 
 import click
 from rich.text import Text
@@ -27,6 +25,7 @@ from allenhark_ws import (
 from ._options import no_such_key_option
 from ._output import is_writable, over_the_echo, say, talk
 from ._signals import INTERRUPTED, TERMINATED, raising
+from ._streams import mute
 
 __all__ = ["exit_code", "in_words", "not_understood", "output_failed"]
 
@@ -67,18 +66,17 @@ def exit_code(command: Callable[[], int]) -> int:
 def not_understood(error: click.ClickException) -> int:
     """Say what is wrong with the words of the command, and the exit code for that; without any words, help."""
     context = error.ctx if isinstance(error, click.UsageError) else None
-    with contextlib.suppress(BrokenPipeError):
-        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # of click 8.2 and later
-            error.show()
-            return error.exit_code
-        if context is not None:
-            usage = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n"
-            talk().print(Text(usage))
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # of click 8.2 and later
+        talk().print(Text(error.format_message()))
+        return error.exit_code
+    if context is not None:
+        usage = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n"
+        talk().print(Text(usage))
     return _tell(no_such_key_option(error) or error.format_message(), error.exit_code)
 
 
 def output_failed(error: OSError) -> int:
-    """The exit code for output that cannot be written: nothing when its reader has enough, else a failure."""
+    """The exit code for data that cannot be written: nothing when the reader of stdout has enough, else a failure."""
     _mute_output()
     if isinstance(error, BrokenPipeError):
         return 0
@@ -105,29 +103,15 @@ def in_words(error: AllenHarkError) -> str:
 
 
 def _tell(text: str, code: int) -> int:
-    with contextlib.suppress(BrokenPipeError):
-        say(text, style="red")
+    say(text, style="red")
     return code
 
 
 def _mute_output() -> None:
     """Nobody reads: keep the interpreter from complaining, or waiting, when it flushes at exit."""
-    _mute(sys.stdout)
-    try:
-        if is_writable(sys.stderr):
-            sys.stderr.flush()
-            return
-    except OSError:  # it was the talk that nobody reads
-        pass
-    _mute(sys.stderr)
-
-
-def _mute(stream: TextIO) -> None:
-    with contextlib.suppress(OSError, ValueError):  # no file of the system's
-        descriptor = stream.fileno()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+    mute(sys.stdout)
+    if not is_writable(sys.stderr):
+        mute(sys.stderr)
 
 
 def _let_go_of_a_stuck_pipe() -> None:

@@ -1,7 +1,7 @@
 """What a command writes: data on stdout, whole lines that a pipe may take its time for, and talk on stderr.
 
-Neighbours: `_render` makes the lines, `_exit` ends the command when nobody reads them any more.  It must never mix the
-two.
+Neighbours: `_render` makes the lines, `_exit` ends the command when nobody reads them any more, `_streams` drops the
+talk that nobody reads.  It must never mix the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PATIENCE: Final = 1.0
 
 
 class _Console(Console):
-    """Rich's, which in newer versions ends the process with 1 when a pipe is closed; here that is a normal end."""
+    """Rich's, which in newer versions ends the process with 1 when a pipe is closed; of stdout that is a normal end."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, "nobody reads it any more")
