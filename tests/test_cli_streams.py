@@ -1,4 +1,4 @@
-"""A stderr that nobody reads costs nothing but its words."""
+"""A stderr that nobody reads costs nothing but its words; a stdout that was closed before ends what prints events."""
 
 from __future__ import annotations
 
@@ -87,6 +87,9 @@ def prices(path: Path) -> list[float]:
     return [message["price"] for message in messages if message["type"] == "price_update"]
 
 
+# -- stderr
+
+
 @pytest.mark.parametrize("options", [(), ("-v",), ("--text",)])
 def test_tail_that_nobody_hears(options: tuple[str, ...], market: Simulator) -> None:
     """Every event that was asked for is on stdout."""
@@ -171,3 +174,48 @@ def test_stderr_is_given_back(day: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert main(["replay", str(day), "--speed", "0"]) == 0
     assert sys.stderr is before
     assert "2 events" in capfd.readouterr().err
+
+
+# -- stdout
+
+
+@posix
+@pytest.mark.parametrize("option", ["--json", "--text"])
+def test_tail_without_a_stdout(option: str, simulator: Simulator) -> None:
+    """It ends at once, before it connects, like a pipe that is closed."""
+    command = shell(">&-", "tail", "--price", "m", option)
+    done = subprocess.run(command, capture_output=True, env=access(simulator), timeout=LONG, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert simulator.history == ()
+
+
+@posix
+def test_replay_and_demo_without_a_stdout(day: Path) -> None:
+    """Nor do they play for nobody."""
+    for arguments in (("replay", str(day)), ("demo",)):
+        command = shell(">&-", *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=LONG, check=False)
+        assert done.returncode == 0
+        assert all("a simulated server" in line for line in done.stderr.splitlines())
+
+
+@posix
+def test_record_without_a_stdout(simulator: Simulator, tmp_path: Path) -> None:
+    """Its data go to the file."""
+    path = tmp_path / "day.jsonl"
+    command = shell(">&-", "record", str(path), "--price", "m")
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=access(simulator)) as process:
+        try:
+            record_to_the_end(process, simulator)
+        finally:
+            process.kill()
+    assert prices(path) == [1.5, 2.5]
+
+
+@posix
+def test_doctor_without_a_stdout(simulator: Simulator) -> None:
+    """The exit code is all that is left of its report, and true."""
+    for key, code in (("test-key", 0), ("sk-wrong", 3)):
+        command = shell(">&-", "doctor")
+        done = subprocess.run(command, capture_output=True, env=access(simulator, key), timeout=LONG, check=False)
+        assert (done.returncode, done.stderr) == (code, b"")

@@ -1,11 +1,13 @@
 """Events on stdout, a line each: for a person, or as JSON for a program, as stdout is a terminal or not.
 
-Neighbours: `_render` makes the lines, `_output` writes them; `_tail` and `_replay` have events.  It must never print
-half a line.
+Neighbours: `_render` makes the lines, `_output` writes them; `_tail`, `_replay` and `_demo` have events.  It must never
+print half a line.
 """
 
 from __future__ import annotations
 
+import errno
+import sys
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -16,6 +18,7 @@ from allenhark_ws import Event
 from ._output import Pipe, on_terminal, paper, tell
 from ._render import Trend, as_text
 from ._render import as_json as to_json
+from ._streams import Nowhere
 
 __all__ = ["Printer"]
 
@@ -25,12 +28,21 @@ _STUCK: Final = "nobody reads stdout: waiting; nothing is dropped, what comes la
 class Printer:
     """Writes a line for each event.
 
+    A stdout that was closed before the command began (``>&-``) is a pipe that nobody reads, and known at once: the
+    command ends as with any closed pipe, with 0, and connects to nothing.  It is no wrong usage: nothing about the
+    arguments is wrong, and with ``| true`` in its place, where nobody reads either, the code is 0, too.
+
     Args:
         console: stderr, told when nobody reads.
         as_json: JSON or text; None: text on a terminal, else JSON.
+
+    Raises:
+        BrokenPipeError: stdout was closed before.
     """
 
     def __init__(self, console: Console, *, as_json: bool | None) -> None:
+        if isinstance(sys.stdout, Nowhere):
+            raise BrokenPipeError(errno.EPIPE, "stdout was closed before")
         for_programs = not on_terminal() if as_json is None else as_json
         self._line: Callable[[Event], str] = to_json if for_programs else _ForPeople()
         self._console = console
