@@ -256,7 +256,7 @@ class Client:
         if sys.modules.get("IPython") is not None:
             from .notebook import mind_cells  # noqa: PLC0415 - for a program that runs in IPython
 
-            mind_cells(Client, Subscription)
+            mind_cells(self, Client, Subscription)
 
     def _where(self) -> str:
         """The endpoint without its query, which could hold anything."""

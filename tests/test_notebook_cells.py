@@ -157,6 +157,78 @@ def test_a_stream_made_again_with_its_client(play: Play) -> None:
     assert said == ["READY READY", "CLOSED READY"]
 
 
+APP = """
+import gc, weakref
+gc.disable()  # what is collected is collected by the hook
+collections = []
+gc.callbacks.append(lambda phase, info: collections.append(phase))
+cell('''
+from allenhark_ws import Event
+class App:
+    def __init__(self):
+        self.client = Client('test-key', url=url).connect()
+        self.client.on(Event, self.hear)
+    def hear(self, event):
+        pass
+''')
+"""
+"""An object that has a client, which calls it back: a circle."""
+
+
+def test_an_object_made_again_that_its_client_calls_back(sim: Simulator, tmp_path: Path) -> None:
+    """Nobody holds the one before, so its connection ends, as without the circle, and not when Python comes to it."""
+    text = """
+    import warnings
+    warnings.simplefilter("ignore", ResourceWarning)
+    for _ in range(3):
+        cell("app = App()")
+        states(ns("app").client)
+        sys.stdin.readline()
+    """
+    with cells(sim.url, tmp_path, MAKE, APP, text) as script:
+        for _ in range(3):
+            assert script.line() == "READY"
+            sim.wait_for(lambda: sim.connections == 1)
+            script.tell()
+        assert script.end()[0] == 0
+
+
+@pytest.mark.parametrize("keep", ["old = app", "old = [[[app]]]", "old = app.client", "def old(app=app):\n    pass"])
+def test_an_object_kept_elsewhere_stays(play: Play, keep: str) -> None:
+    """However deep, a collection takes nothing that is held."""
+    said = play(
+        APP
+        + f"""
+cell("app = App()")
+first = weakref.ref(ns("app").client)
+cell({keep!r})
+cell("app = App()")
+states(first(), ns("app").client)
+"""
+    )
+    assert said == ["READY READY"]
+
+
+def test_a_collection_costs_only_the_cells_that_need_it(play: Play) -> None:
+    """None for a cell that makes no client, nor while a variable, or an object in one, has every client."""
+    said = play(
+        APP
+        + """
+cell("app = App()")
+cell("client = Client('test-key', url=url).connect()")
+cell("idle = [Client('test-key', url=url)]; del idle")
+cell("kept = [[client]]; del client")
+cell("number = 5")
+say(len(collections))
+cell("other = App()")
+say(*collections)
+cell("number = 6")
+say(len(collections))
+"""
+    )
+    assert said == ["0", "start stop", "2"]
+
+
 @pytest.mark.parametrize(
     ("again", "kept"),
     [

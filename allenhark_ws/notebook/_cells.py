@@ -6,6 +6,11 @@ was displayed once, or whose loop was interrupted, would live on behind the new 
 variables after every cell, and one level into lists, tuples, sets and dictionaries, registered with the first client,
 in IPython alone, in a terminal as in Jupyter.
 
+An object of the user's own that has a client, and a method of its own among the client's callbacks, is a circle: nobody
+holds it once its variable is assigned anew, but only Python's collector finds that out, and not soon.  Hence a
+collection after a cell that made a client while another one is open that no variable has; of what is kept anywhere,
+collecting takes nothing.
+
 Neighbours: `client` asks for it; `_watch` ends tables by itself.  It must never close what a variable still holds.
 """
 
@@ -21,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from attrs import define, field
 
 from .._hints import Later
+from ..state import State
 from ..streams import Stream
 from ._watch import Watch
 
@@ -37,10 +43,13 @@ _MOST: Final = 1_000
 """Values in a container that is looked into after every cell; nobody has more clients, and some have a lot of data."""
 
 
-def mind_cells(client: type[allenhark_ws.Client], subscription: type[allenhark_ws.Subscription]) -> None:
-    """From now on close what cells replace, if this is IPython; once is enough.
+def mind_cells(
+    made: allenhark_ws.Client, client: type[allenhark_ws.Client], subscription: type[allenhark_ws.Subscription]
+) -> None:
+    """From now on close what cells replace, if this is IPython; called with every client.
 
     Args:
+        made: a client that was made just now.
         client: the class of clients.
         subscription: the class of their subscriptions.
     """
@@ -50,13 +59,17 @@ def mind_cells(client: type[allenhark_ws.Client], subscription: type[allenhark_w
     if shell is None:
         return
     registered = shell.events.callbacks["post_run_cell"]
-    if not any(isinstance(getattr(callback, "__self__", None), CellMinder) for callback in registered):
-        shell.events.register("post_run_cell", CellMinder(shell, client, subscription).after_cell)
+    owners = (getattr(callback, "__self__", None) for callback in registered)
+    minder = next((owner for owner in owners if isinstance(owner, CellMinder)), None)
+    if minder is None:
+        minder = CellMinder(shell, client, subscription)
+        shell.events.register("post_run_cell", minder.after_cell)
+    minder.note(made)
 
 
 @define(eq=False)
 class CellMinder:
-    """Remembers which of the user's variables hold something of ours, itself or in a container.
+    """Remembers which of the user's variables hold something of ours, itself or in a container, and every client.
 
     It holds that weakly, except subscriptions, as long as a variable does: they stay in force when they are dropped, so
     that a cell run again would leave two where there was one.
@@ -71,10 +84,24 @@ class CellMinder:
     _client: type[allenhark_ws.Client]
     _subscription: type[allenhark_ws.Subscription]
     _held: dict[str, list[Callable[[], Any]]] = field(factory=dict[str, list[Callable[[], Any]]], init=False)
+    _made: list[weakref.ref[allenhark_ws.Client]] = field(factory=list["weakref.ref[allenhark_ws.Client]"], init=False)
+    _clients: list[weakref.ref[allenhark_ws.Client]] = field(
+        factory=list["weakref.ref[allenhark_ws.Client]"], init=False
+    )
+
+    def note(self, client: allenhark_ws.Client) -> None:
+        """A client was made, on any thread."""
+        self._made.append(weakref.ref(client))
 
     def after_cell(self, _result: object = None) -> None:
-        """Close what the cell replaced by another of its kind, unless another variable still has it."""
+        """Close what the cell replaced by another of its kind, and have ended what nobody holds any more."""
         names = self._names()
+        self._close_replaced(names)
+        if self._has_made_clients() and self._is_any_astray(names):
+            gc.collect()
+
+    def _close_replaced(self, names: Mapping[str, Any]) -> None:
+        """Close what was replaced by another of its kind, unless another variable still has it."""
         found = {name: ours for name, value in names.items() if (ours := self._ours(value))}
         before = self._held
         self._held = {name: [self._reference(each) for each in ours] for name, ours in found.items()}
@@ -83,6 +110,18 @@ class CellMinder:
             for each in self._replaced(old, self._ours(names.get(name))):
                 if not _has(names, each):
                     self._close(name, each, names)
+
+    def _has_made_clients(self) -> bool:
+        """Whether there are clients that were not there after the cell before."""
+        made = len(self._made)  # more may come meanwhile, from other threads
+        self._clients = [each for each in (*self._clients, *self._made[:made]) if each() is not None]
+        del self._made[:made]
+        return made > 0
+
+    def _is_any_astray(self, names: Mapping[str, Any]) -> bool:
+        """Whether a client is under way that no variable has; it is not held here when this returns."""
+        clients = (each() for each in self._clients)
+        return any(each is not None and _is_under_way(each) and not _has(names, each) for each in clients)
 
     def _names(self) -> Mapping[str, Any]:
         """The user's variables, without those that IPython made for the values of cells."""
@@ -141,6 +180,10 @@ def _values(names: Mapping[str, Any]) -> Iterator[Any]:
             yield each
             if type(each) is dict:  # of the attributes
                 yield from list(cast("dict[object, Any]", each).values())
+
+
+def _is_under_way(client: allenhark_ws.Client) -> bool:
+    return client.state not in (State.IDLE, State.CLOSED)
 
 
 def _is_ours(value: object) -> bool:
