@@ -6,8 +6,10 @@ Neighbours: `_connect` asks for the server's or the proxy's addresses, `_proxy` 
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from functools import partial
+from typing import Any
 
 from ._guard import Opening, describe
 from .errors import ConnectionFailed
@@ -26,17 +28,29 @@ def look_up(opening: Opening, host: str, port: int) -> list[Address]:
     """
     phase = f"DNS lookup of {host}"
     opening.tell("dns", "begun", host=host)
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except OSError:
-        found = []
+    found = _literal(host, port)
     cause: OSError | None = None
     if not found:
         try:
-            found = opening.aside(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM), "dns", phase)
+            found = _read(opening.aside(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM), "dns", phase))
         except OSError as error:
             cause = error
     if not found:
         raise ConnectionFailed(f"{phase}: {describe(cause) if cause else 'no addresses'}") from cause
-    opening.tell("dns", "done", host=host, addresses=tuple(str(address[0]) for *_kind, address in found))
+    opening.tell("dns", "done", host=host, addresses=tuple(str(address[0]) for _family, address in found))
+    return found
+
+
+def _literal(host: str, port: int) -> list[Address]:
+    """What an address literal says; nothing for a name, or for an interface by name, which the system knows."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return []
+    if isinstance(address, ipaddress.IPv4Address):
+        return [(socket.AF_INET, (host, port))]
+    return [] if address.scope_id else [(socket.AF_INET6, (host, port, 0, 0))]
+
+
+def _read(found: list[Any]) -> list[Address]:
     return [(family, address) for family, _type, _protocol, _name, address in found]

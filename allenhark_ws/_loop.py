@@ -18,7 +18,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Hashable
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from ._codec import Codec
 from ._counters import Counters
@@ -83,7 +83,11 @@ class Loop:
     _clock: Clock
     sink: CallbackThread | InlineCallbacks = field(init=False)
     callbacks: CallbackThread | None = field(default=None, init=False)
-    changed: threading.Condition = field(factory=threading.Condition, init=False)
+    # To be entered by itself: Ctrl-C can come within `Condition.__enter__`, and leave the lock taken for ever.
+    _lock: threading.RLock = field(factory=threading.RLock, init=False)
+    changed: threading.Condition = field(
+        default=Factory(lambda self: threading.Condition(self._lock), takes_self=True), init=False
+    )
     started: bool = field(default=False, init=False)
     ended: bool = field(default=False, init=False)
     forked: bool = field(default=False, init=False)
@@ -152,7 +156,7 @@ class Loop:
         """
         mine = False
         try:
-            with self.changed:
+            with self._lock:
                 if self.started:
                     return False
                 self.started = mine = True
@@ -193,7 +197,7 @@ class Loop:
         if self.started:
             return
         mailbox = self._driver.mailbox
-        with self.changed:
+        with self._lock:
             while mailbox and not self.started:
                 item = mailbox[0]
                 function, arguments = item
@@ -214,6 +218,10 @@ class Loop:
     def unwant(self, channels: list[Channel]) -> None:
         """Channels are wanted no more; takes note without waking."""
         self._note(self.session.unwant, channels)
+
+    def restate(self, channels: frozenset[Channel]) -> None:
+        """All that is wanted, after an edit that was cut off; takes note without waking."""
+        self._note(self.session.restate, channels)
 
     def abandon(self) -> None:
         """Nobody holds the client any more: end, quietly."""
@@ -238,7 +246,7 @@ class Loop:
 
     def add_tap(self, tap: Tap) -> None:
         """Give the tap all that is received from now on; it ends with the loop."""
-        with self.changed:
+        with self._lock:
             intake = self._driver.intake
             intake.taps = (*intake.taps, tap)
             if self.ended:
@@ -246,7 +254,7 @@ class Loop:
 
     def remove_tap(self, tap: Tap) -> None:
         """Give the tap nothing more."""
-        with self.changed:
+        with self._lock:
             intake = self._driver.intake
             intake.taps = tuple(each for each in intake.taps if each is not tap)
 
@@ -272,7 +280,7 @@ class Loop:
         Returns:
             The deadline that counts: the earliest ever given.
         """
-        with self.changed:
+        with self._lock:
             if not self.closing and self.session.state is not State.CLOSED:
                 self._requested_error = error
             self.closing = True
@@ -288,7 +296,7 @@ class Loop:
 
         Its `Closed` is delivered as ever: on the callback thread, started for it, unless the interpreter is exiting.
         """
-        with self.changed:
+        with self._lock:
             if self.started:
                 return False
             self.started = self.closing = True
@@ -306,7 +314,7 @@ class Loop:
 
     def wait_for(self, predicate: Callable[[], bool], deadline: float | None) -> bool:
         """Wait until the predicate holds or the client has ended; False at the monotonic deadline."""
-        with self.changed:
+        with self._lock:
             while not predicate() and not self.ended:
                 if not wait_slices(self.changed, deadline):
                     return False
@@ -367,12 +375,12 @@ class Loop:
             self._runs_on = None
 
     def _tell_state(self, state: State) -> None:
-        with self.changed:
+        with self._lock:
             self.readies += state is State.READY
             self.changed.notify_all()
 
     def _tell_flushed(self, flushed: Flushed) -> None:
-        with self.changed:
+        with self._lock:
             if isinstance(flushed.request, FlushTicket):
                 flushed.request.flushed = flushed
             self.changed.notify_all()
@@ -390,7 +398,7 @@ class Loop:
             router.finish(self.error)
         if self.callbacks is not None:
             self.callbacks.finish()
-        with self.changed:
+        with self._lock:
             self.ended = True
             for tap in self._driver.intake.taps:
                 tap.finish()

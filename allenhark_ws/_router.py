@@ -47,11 +47,13 @@ class CallbackSink(Protocol):
 
 
 class Edits(Protocol):
-    """Who reconciles the server with what is wanted; the first two only take note, `wake` makes it happen."""
+    """Who reconciles the server with what is wanted; `wake` makes it happen, the others only take note."""
 
     def want(self, channels: list[Channel]) -> None: ...
 
     def unwant(self, channels: list[Channel]) -> None: ...
+
+    def restate(self, channels: frozenset[Channel]) -> None: ...
 
     def wake(self) -> None: ...
 
@@ -185,8 +187,9 @@ class Router:
         with self._lock:
             try:
                 added = self._hold(holder, channels)
-            except BaseException:  # Ctrl-C: what is held must be told, or the next holder would take it for told
-                self._unwant(self._wanted.release(holder))
+            except BaseException:
+                self._wanted.release(holder)
+                self._mend()
                 raise
         if added:
             self._edits.wake()
@@ -204,10 +207,13 @@ class Router:
     def release(self, holder: Hashable) -> None:
         """The holder is gone: its queue, and the channels that nobody else wants."""
         with self._lock:
-            self._queues.remove(holder)
-            removed = self._wanted.release(holder)
-            self._unwant(removed)
-            self._renew()
+            try:
+                self._queues.remove(holder)
+                removed = self._wanted.release(holder)
+                self._unwant(removed)
+            except BaseException:
+                self._mend()
+                raise
         if removed:
             self._edits.wake()
 
@@ -217,17 +223,24 @@ class Router:
         Streams stay as they are: what they named they get again should somebody want it again.
         """
         with self._lock:
-            removed = self._wanted.drop(channels)
-            self._unwant(list(removed))
+            try:
+                removed = self._drop(tuple(channels))
+            except BaseException:
+                self._mend()
+                raise
+        if removed:
+            self._edits.wake()
+
+    def _drop(self, channels: tuple[Channel, ...]) -> list[Channel]:
         lost: dict[Hashable, list[Channel]] = {}
-        for channel, holders in removed.items():
+        for channel, holders in self._wanted.holders_of(channels).items():
             for holder in holders:
                 lost.setdefault(holder, []).append(channel)
         for holder, theirs in lost.items():
             self._callbacks.narrow(holder, theirs)
-        self._renew()
-        if removed:
-            self._edits.wake()
+        removed = self._wanted.drop(channels)
+        self._unwant(removed)
+        return removed
 
     def _unwant(self, channels: list[Channel]) -> None:
         for channel in channels:
@@ -235,6 +248,20 @@ class Router:
             self._cells[cls].pop(key, None)
         if channels:
             self._edits.unwant(channels)
+        self._renew()
+
+    def _mend(self) -> None:
+        """An edit was cut off, by Ctrl-C: make all else agree with what is wanted, and tell the whole of that."""
+        wanted = self._wanted.channels()
+        kept = set(map(key_of, wanted))
+        for cls, cells in self._cells.items():
+            for key in [key for key in cells if (cls, key) not in kept]:
+                cells.pop(key, None)
+        for cls, key in kept:
+            self._cells[cls].setdefault(key, Cell())
+        self._renew()
+        self._edits.restate(wanted)
+        self._edits.wake()
 
     @property
     def wanted(self) -> frozenset[Channel]:

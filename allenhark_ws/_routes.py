@@ -145,16 +145,20 @@ class _Route(Generic[T]):
 
     def insert(self, key: str | None, entry: _Entry[T]) -> None:
         """Add an entry for one key, None for all."""
-        entries = self.general if key is None else self.keyed.setdefault(key, {})
-        entries[entry.number] = entry
+        if key is None:
+            self.general[entry.number] = entry
+        else:
+            entries = self.keyed.setdefault(key, {})
+            entries[entry.number] = entry
+            self.keyed[key] = entries  # again: a finalizer may have taken out the only other one meanwhile
         self.merged = {}
 
     def discard(self, key: str | None, entry: _Entry[T]) -> None:
-        """Remove an entry that was inserted with this key."""
-        entries = self.general if key is None else self.keyed[key]
-        del entries[entry.number]
+        """Remove an entry that was inserted with this key; nothing where it is not."""
+        entries = self.general if key is None else self.keyed.get(key, {})
+        entries.pop(entry.number, None)
         if key is not None and not entries:
-            del self.keyed[key]
+            self.keyed.pop(key, None)
         self.merged = {}
 
     def merge(self, key: str | None) -> tuple[T, ...]:
@@ -172,7 +176,10 @@ class _Route(Generic[T]):
 
 @define(eq=False)
 class RouteTable(Generic[T]):
-    """Registrations of targets for event classes and channels."""
+    """Registrations of targets for event classes and channels.
+
+    Ctrl-C may cut off any edit, at any line: what is registered can always be removed, and a removal be made again.
+    """
 
     # Reentrant: the collector may run a finalizer in here that closes a subscription.
     _lock: threading.RLock = field(factory=threading.RLock)
@@ -217,24 +224,27 @@ class RouteTable(Generic[T]):
     def remove(self, token: Hashable) -> None:
         """Undo a registration; nothing when it is undone already."""
         with self._lock:
-            found = self._registered.pop(token, None)
+            found = self._registered.get(token)
             if found is not None:
                 kinds, entry = found
                 for route, key in self._places(kinds):
                     route.discard(key, entry)
+                self._registered.pop(token, None)
 
     def narrow(self, token: Hashable, channels: Iterable[Channel]) -> None:
         """Take channels out of a registration, and undo it when nothing of it is left."""
         gone = frozenset(channels)
         with self._lock:
-            kinds, entry = self._registered.pop(token, ((), None))
+            kinds, entry = self._registered.get(token, ((), None))
             if entry is None:
                 return
+            for route, key in self._places(tuple(kind for kind in kinds if kind in gone)):
+                route.discard(key, entry)
             kept = tuple(kind for kind in kinds if kind not in gone)
             if kept:
                 self._registered[token] = (kept, entry)
-            for route, key in self._places(tuple(kind for kind in kinds if kind in gone)):
-                route.discard(key, entry)
+            else:
+                self._registered.pop(token, None)
 
     def tokens_of(self, target: T) -> list[Hashable]:
         """The tokens under which a target is registered."""

@@ -211,6 +211,11 @@ class Session:
             self.wanted.pop(channel, None)
         self._plan(removed)
 
+    def restate(self, channels: frozenset[Channel]) -> None:
+        """These are the wanted channels, and no others, whatever was said before."""
+        self.unwant([channel for channel in self.wanted if channel not in channels])
+        self.want(channels)
+
     def flush(self, request: Hashable) -> None:
         """Answer `Flushed` once the server has processed all that was sent before; waits for READY."""
         self._flushes[request] = list(self._rejections)

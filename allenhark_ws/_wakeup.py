@@ -6,6 +6,7 @@ A byte in a selector is the one thing that reliably interrupts a wait on a TLS s
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import Final
@@ -35,16 +36,24 @@ class WakeUp:
 
     def wake(self) -> None:
         """Make the selector return; from any thread, at any time, without ever blocking or raising."""
-        # At exit a thread that held the lock may be gone: a finalizer must not wait for it for ever.
-        if not self._lock.acquire(timeout=_EXIT_PATIENCE if is_exiting() else -1):
+        if is_exiting():
+            self._wake_at_exit()
             return
-        try:
+        with self._lock:  # not by hand: Ctrl-C between taking it and a `try` would leave it taken
+            self._send()
+
+    def _wake_at_exit(self) -> None:
+        """A thread that held the lock may be gone: a finalizer must not wait for it for ever."""
+        if self._lock.acquire(timeout=_EXIT_PATIENCE):
+            try:
+                self._send()
+            finally:
+                self._lock.release()
+
+    def _send(self) -> None:
+        # Full, so a wake-up is pending already; or closed, so nobody waits any more.
+        with contextlib.suppress(OSError):
             self._sender.send(b"\0")
-        except OSError:
-            # Full, so a wake-up is pending already; or closed, so nobody waits any more.
-            return
-        finally:
-            self._lock.release()
 
     def drain(self) -> None:
         """Take all wake-ups at once."""

@@ -20,7 +20,8 @@ class Wanted:
     """The holders of every wanted channel, in the order in which the channels were first wanted.
 
     Both mappings say the same from both sides, and neither keeps what is empty: a program that subscribes and
-    unsubscribes for days, its handles dropped unclosed, leaves nothing behind.
+    unsubscribes for days, its handles dropped unclosed, leaves nothing behind.  Ctrl-C may cut off any edit, at any
+    line: what was begun can be released, and a release be made again.
     """
 
     _holders: dict[Channel, set[Hashable]] = field(factory=dict[Channel, set[Hashable]])
@@ -38,32 +39,43 @@ class Wanted:
         added: list[Channel] = []
         for channel in dict.fromkeys(channels):
             self._held.setdefault(holder, {})[channel] = None  # first: what was begun, `release` must find
-            if channel not in self._holders:
-                self._holders[channel] = set()
+            holders = self._holders.setdefault(channel, set())
+            if not holders:
                 added.append(channel)
-            self._holders[channel].add(holder)
+            holders.add(holder)
+            self._holders[channel] = holders  # again: a finalizer may have released the only other holder meanwhile
         return added
 
     def release(self, holder: Hashable) -> list[Channel]:
         """The holder lets go of what it still holds; the channels that nobody wants any more."""
         removed: list[Channel] = []
-        for channel in self._held.pop(holder, ()):
-            holders = self._holders.get(channel, set())
-            holders.discard(holder)
-            if not holders:
-                self._holders.pop(channel, None)
-                removed.append(channel)
+        for channel in tuple(self._held.get(holder, ())):
+            holders = self._holders.get(channel)
+            if holders is not None:
+                holders.discard(holder)
+                if not holders:
+                    self._holders.pop(channel, None)
+                    removed.append(channel)
+        self._held.pop(holder, None)
         return removed
 
-    def drop(self, channels: Iterable[Channel]) -> dict[Channel, set[Hashable]]:
-        """Nobody wants the channels any more; those that were wanted, and who held them."""
-        removed: dict[Channel, set[Hashable]] = {}
+    def holders_of(self, channels: Iterable[Channel]) -> dict[Channel, frozenset[Hashable]]:
+        """Who holds each of the channels that are wanted."""
+        return {channel: frozenset(self._holders[channel]) for channel in channels if channel in self._holders}
+
+    def drop(self, channels: Iterable[Channel]) -> list[Channel]:
+        """Nobody wants the channels any more; those that were wanted."""
+        removed: list[Channel] = []
         for channel in dict.fromkeys(channels):
-            holders = self._holders.pop(channel, set())
-            for holder in holders:
-                del self._held[holder][channel]
-                if not self._held[holder]:
-                    del self._held[holder]
-            if holders:
-                removed[channel] = holders
+            holders = self._holders.pop(channel, None)
+            if holders is not None:
+                removed.append(channel)
+                for holder in holders:
+                    self._forget(holder, channel)
         return removed
+
+    def _forget(self, holder: Hashable, channel: Channel) -> None:
+        held = self._held.get(holder, {})
+        held.pop(channel, None)
+        if not held:
+            self._held.pop(holder, None)

@@ -794,6 +794,7 @@ class Client:
         self._loop.catch_up()
 
     def _check_may_wait(self, verb: str) -> None:
+        self._check_process()
         if self._loop.runs_here():
             raise RuntimeError(f"{verb} would wait for itself here: this is the thread that reads the socket")
 

@@ -34,6 +34,7 @@ SLOW: Final = frozenset(
         "test_examples",
         "test_fault_matrix",
         "test_hostile",
+        "test_interrupted",
         "test_mutation",
         "test_notebook_browser",
         "test_notebook_cells",

@@ -10,6 +10,7 @@ from typing import Any
 from allenhark_ws._codec import Codec
 from allenhark_ws._ports import Clock
 from allenhark_ws._session import Instant
+from allenhark_ws.channels import Channel
 from allenhark_ws.config import Backoff, Secret, Settings
 from allenhark_ws.events import DataEvent, ServerEvent
 
@@ -64,6 +65,22 @@ class LogKeeper(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep it."""
         self.records.append(record)
+
+
+class NoEdits:
+    """Stands for a loop with a router that has no server to reconcile."""
+
+    def want(self, channels: list[Channel]) -> None:
+        """Channels became wanted."""
+
+    def unwant(self, channels: list[Channel]) -> None:
+        """Channels are wanted no more."""
+
+    def restate(self, channels: frozenset[Channel]) -> None:
+        """All that is wanted."""
+
+    def wake(self) -> None:
+        """Now."""
 
 
 def settings(**changes: Any) -> Settings:

@@ -139,6 +139,8 @@ def test_every_step_is_logged_with_its_facts(authority: trustme.CA, log: pytest.
     assert "127.0.0.1" in done["dns"]["addresses"]
     assert done["tcp"] == {"address": f"127.0.0.1:{server.port}"}
     assert done["tls"]["version"] == "TLSv1.3"
+    assert done["tls"]["cipher"].startswith("TLS_")  # RFC 8446, appendix B.4
+    assert b"localhost" in done["tls"]["certificate"]
     assert ssl.DER_cert_to_PEM_cert(done["tls"]["certificate"]).startswith("-----BEGIN CERTIFICATE-----")
 
 
@@ -538,9 +540,17 @@ def test_a_resolver_that_finds_nothing() -> None:
     assert caught.value.__cause__ is None
 
 
-def test_an_address_literal_is_not_looked_up() -> None:
-    """The system reads it at once, without a thread."""
+def test_an_address_literal_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked, on whatever thread."""
+    monkeypatch.delattr(socket, "getaddrinfo")
     assert look_up(answered(list), "127.0.0.1", 443) == [(socket.AF_INET, ("127.0.0.1", 443))]
+    assert look_up(answered(list), "::1", 443) == [(socket.AF_INET6, ("::1", 443, 0, 0))]
+
+
+def test_an_interface_by_name_is_looked_up() -> None:
+    """The system knows its number."""
+    found = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 443, 0, 7))
+    assert look_up(answered(lambda: [found]), "fe80::1%lo", 443) == [(socket.AF_INET6, ("fe80::1", 443, 0, 7))]
 
 
 def v4(port: int, host: str = "127.0.0.1") -> Any:

@@ -19,10 +19,11 @@ from allenhark_ws._counters import Counters
 from allenhark_ws._dispatch import SLOW, CallbackThread, InlineCallbacks
 from allenhark_ws._queue import EventQueue
 from allenhark_ws._router import Router
-from allenhark_ws.channels import Channel, Price
+from allenhark_ws.channels import Price
 from allenhark_ws.errors import SlowConsumer
 from allenhark_ws.events import CallbackError, Closed, DataEvent, Event, Pong, PriceUpdate, ServerEvent, SlowCallback
 
+from .fakes import NoEdits
 from .patience import PATIENCE
 
 WHEN = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
@@ -44,19 +45,6 @@ class Clock:
         return self.seconds
 
 
-class Edits:
-    """Nobody reconciles anything here."""
-
-    def want(self, channels: list[Channel]) -> None:
-        """Channels became wanted."""
-
-    def unwant(self, channels: list[Channel]) -> None:
-        """Channels are wanted no more."""
-
-    def wake(self) -> None:
-        """Now."""
-
-
 @define(eq=False)
 class Bench:
     """A callback thread, or inline callbacks, with a router in front and a list for the reports."""
@@ -76,7 +64,7 @@ class Bench:
         self.thread = CallbackThread("allenhark-callbacks-test", self.counters, queue, self.reports.append, self.clock)
         inline = InlineCallbacks(self.counters, self.reports.append, self.clock)
         self.sink = inline if self.inline else self.thread
-        self.router = Router(self.counters, self.sink, Edits())
+        self.router = Router(self.counters, self.sink, NoEdits())
         self.sink.attach(weakref.ref(self.router))
 
     def on(self, kind: type[Event], callback: Callable[..., object]) -> None:
@@ -232,7 +220,7 @@ def test_without_a_router_nothing_is_called(bench: Bench) -> None:
     """Its client is gone, or was never there."""
     calls: list[Event] = []
     bench.on(Event, calls.append)
-    sink, bench.router = bench.sink, Router(Counters(), bench.sink, Edits())
+    sink, bench.router = bench.sink, Router(Counters(), bench.sink, NoEdits())
     gc.collect()
     sink.put([price("a")])
     bare = InlineCallbacks(Counters(), calls.append)

@@ -139,6 +139,10 @@ class Bench:
         """By mail."""
         self.mail(self.session.unwant, channels)
 
+    def restate(self, channels: frozenset[Channel]) -> None:
+        """By mail."""
+        self.mail(self.session.restate, channels)
+
     def wake(self) -> None:
         """The next turn sees it without."""
 

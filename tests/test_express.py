@@ -31,6 +31,7 @@ from allenhark_ws.events import (
     TransactionConfirmed,
 )
 
+from .fakes import NoEdits
 from .scripted import price
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -68,19 +69,6 @@ class Clock:
 
 
 @define(eq=False)
-class Edits:
-    """Nobody to reconcile with."""
-
-    def want(self, channels: list[Channel]) -> None:
-        """Channels became wanted."""
-
-    def unwant(self, channels: list[Channel]) -> None:
-        """Channels are wanted no more."""
-
-    def wake(self) -> None:
-        """Now."""
-
-
 @define(eq=False)
 class Rig:
     """A router with consumers, and what they got."""
@@ -102,7 +90,7 @@ class Rig:
         else:
             queue = EventQueue("callbacks", self.maxsize, self.overflow)
             self.sink = CallbackThread("c", self.counters, queue, self.reports.append, self.clock)
-        self.router = Router(self.counters, self.sink, Edits())
+        self.router = Router(self.counters, self.sink, NoEdits())
         self.sink.attach(weakref.ref(self.router))
 
     def call(self, name: str, *kinds: Kind) -> None:

@@ -36,7 +36,7 @@ from allenhark_ws.events import (
 )
 from allenhark_ws.state import State
 
-from .fakes import START, FakeClock, settings
+from .fakes import START, FakeClock, NoEdits, settings
 from .scripted import price
 
 LATER = FakeClock(START).advance(1.0)
@@ -98,19 +98,6 @@ class Callbacks:
         return None
 
 
-class Edits:
-    """Nobody wants to know what becomes wanted."""
-
-    def want(self, channels: object) -> None:
-        """Nothing."""
-
-    def unwant(self, channels: object) -> None:
-        """Nothing."""
-
-    def wake(self) -> None:
-        """Nothing."""
-
-
 @define(eq=False)
 class Bench:
     """An intake between a session, with a connection just opened, and a router; the log tells who heard what."""
@@ -127,7 +114,7 @@ class Bench:
 
     def __attrs_post_init__(self) -> None:
         self.session = Listener(self.counters, self.log)
-        self.router = Router(self.counters, self.callbacks, Edits())
+        self.router = Router(self.counters, self.callbacks, NoEdits())
         self.outlet = Outlet(self.session)
         self.outlet.router = lambda: self.router
         codec = Codec(engine=self.engine)

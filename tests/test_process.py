@@ -402,6 +402,13 @@ def test_a_fork_in_a_callback(sim: Simulator, inline: bool) -> None:
             while not {inline} and client.stats.callback_backlog < 2:
                 pass
             children.append(os.fork())
+            if children == [0]:
+                for verb in (client.flush, client.connect):
+                    try:
+                        verb()
+                    except ClientClosed:
+                        continue
+                    say("not refused in the child", verb)
     def note(event):
         called.append(event.type)
         if os.getpid() != parent:

@@ -62,7 +62,9 @@ class Sink:
 class Edits:
     """Remembers what became wanted and unwanted, and how often somebody was woken."""
 
-    log: list[tuple[str, list[Channel]]] = field(factory=list[tuple[str, list[Channel]]])
+    log: list[tuple[str, list[Channel] | frozenset[Channel]]] = field(
+        factory=list[tuple[str, "list[Channel] | frozenset[Channel]"]]
+    )
     wakes: int = 0
 
     def want(self, channels: list[Channel]) -> None:
@@ -72,6 +74,10 @@ class Edits:
     def unwant(self, channels: list[Channel]) -> None:
         """Channels are wanted no more."""
         self.log.append(("unwant", channels))
+
+    def restate(self, channels: frozenset[Channel]) -> None:
+        """All that is wanted."""
+        self.log.append(("restate", channels))
 
     def wake(self) -> None:
         """Now."""
@@ -361,7 +367,7 @@ def test_ctrl_c_leaves_nothing_that_is_held_but_not_told(told: bool) -> None:
     assert router.wanted == frozenset()
     router.hold(2, [Bot("b")])
     cut_off = [("want", [Price("a"), Bot("b")])] if told else []
-    assert edits.log == [*cut_off, ("unwant", [Price("a"), Bot("b")]), ("want", [Bot("b")])]
+    assert edits.log == [*cut_off, ("restate", frozenset()), ("want", [Bot("b")])]
 
 
 def test_ctrl_c_before_the_latest_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -428,6 +428,17 @@ def test_want_and_unwant_in_every_situation(situation: str) -> None:
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
+def test_restate_in_every_situation(situation: str) -> None:
+    """Whatever was wanted before, these are, and the server hears of the difference."""
+    bench = in_state(situation)
+    bench.session.want([ONE, TWO])
+    bench.tick()
+    bench.session.restate(frozenset({TWO, THREE}))
+    assert list(bench.session.wanted) == [TWO, THREE]
+    assert bench.tick() == ([UNSUB_ONE, SUB_THREE] if situation == READY else [])
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
 def test_flush_in_every_situation(situation: str) -> None:
     """A READY connection pings at once, any other waits."""
     bench = in_state(situation)

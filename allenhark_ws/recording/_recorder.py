@@ -101,7 +101,9 @@ class Recorder:
         self._gather = gather
         self._clock = clock
         # Reentrant: the finalizer may run on a thread that holds it.
-        self._changed = threading.Condition(threading.RLock())
+        # To be entered by itself: Ctrl-C can come within `Condition.__enter__`, and leave the lock taken for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._batches: list[_Batch] = []
         self._buffered = 0  # bytes, with those that are just being written
         self._taken = 0  # frames
@@ -195,7 +197,7 @@ class Recorder:
             return
         size = _size(messages)
         report = None
-        with self._changed:
+        with self._lock:
             if self._finishing:
                 return
             if self._error is not None or (self._buffered and self._buffered + size > self._max_buffer):
@@ -214,7 +216,7 @@ class Recorder:
         if self._disowned:  # by a fork: a thread that is gone may hold the lock
             return
         self._finalizer.detach()
-        with self._changed:
+        with self._lock:
             self._finishing = True
             self._changed.notify_all()
 
@@ -270,7 +272,7 @@ class Recorder:
 
     def _next_batches(self) -> list[_Batch]:
         """What came within some time, or all that is left; nothing when nothing will come."""
-        with self._changed:
+        with self._lock:
             while not (self._batches or self._finishing):
                 self._changed.wait()
             deadline = self._clock() + self._gather
@@ -297,7 +299,7 @@ class Recorder:
     def _put_out(self, lines: list[bytes], size: int) -> None:
         self._output.write(lines)
         report = None
-        with self._changed:
+        with self._lock:
             self._buffered -= size
             if self._is_losing and not self._is_half_full():
                 self._is_losing = False
@@ -307,7 +309,7 @@ class Recorder:
         self._report(report)
 
     def _fail(self, error: Exception) -> None:
-        with self._changed:
+        with self._lock:
             self._error = error
             self._batches.clear()
             report = self._losses()

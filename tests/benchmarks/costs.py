@@ -52,6 +52,9 @@ class _Nobody:
     def unwant(self, channels: list[Channel]) -> None:
         """Channels are wanted no more."""
 
+    def restate(self, channels: frozenset[Channel]) -> None:
+        """All that is wanted."""
+
     def wake(self) -> None:
         """Now."""
 
