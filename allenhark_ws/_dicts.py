@@ -61,7 +61,7 @@ class _Reader:
     def _read_together(self, payloads: Sequence[bytes]) -> list[Any] | None:
         """All at once; None when one of the payloads is, or could be, other than it should: see `BORDER`."""
         array = joined(payloads)
-        if array is None or array.find(b"[", 1) > 0 or max(map(len, payloads)) >= _SHORT:
+        if array is None or array.count(b"[") > 1 or max(map(len, payloads)) >= _SHORT:
             return None
         found = self._value(array)
         return None if found is None else parted(found, payloads)

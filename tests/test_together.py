@@ -130,6 +130,12 @@ def test_pairs_that_fit_together(way: Way) -> None:
         assert agree(way, [f"{WHOLE},{WHOLE}".encode(), WHOLE[:cut].encode(), WHOLE[cut:].encode(), PRICES[1]])
 
 
+def test_an_array_that_takes_in_a_border(way: Way) -> None:
+    """Two payloads become one element, and others have as many more: the number is right."""
+    head = WHOLE[:-1].encode() + b',"more":[1'
+    assert agree(way, [head, b"2]}", b"3,4,5", PRICES[1]])
+
+
 @given(st.lists(st.sampled_from([*CRAFTED, *HALVES]) | st.text('{}[]",:0\n ', max_size=6), min_size=2, max_size=8))
 def test_any_payloads(way: Way, texts: list[str]) -> None:
     """Whatever is combined."""

@@ -556,6 +556,7 @@ def test_a_turn_has_no_more_messages_than_it_can_take(connect: Connect) -> None:
         sizes.append(len(batch.messages))
         if batch.end is not None:
             break
+        assert batch.frames > 0
     assert sum(sizes) == 5_000
     assert max(sizes) == 1_024
     assert batch.end.code == 4000
