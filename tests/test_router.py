@@ -16,7 +16,7 @@ from allenhark_ws._counters import Counters
 from allenhark_ws._express import Inline
 from allenhark_ws._queue import Drained, EventQueue
 from allenhark_ws._router import Delivery, Router, dropping_report
-from allenhark_ws._routes import key_of
+from allenhark_ws._routes import RouteTable, key_of
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 from allenhark_ws.errors import ClientClosed, SlowConsumer
 from allenhark_ws.events import (
@@ -379,6 +379,56 @@ def test_ctrl_c_before_the_latest_is_kept(bench: Bench, monkeypatch: pytest.Monk
     bench.router.hold(2, [Price("a")])
     bench.router.deliver([price("a")])
     assert bench.router.latest(Price("a")) == price("a")
+
+
+class InterruptedUnwant(Edits):
+    """Ctrl-C comes instead of the first news that something is not wanted any more."""
+
+    interruptions: int = 1
+
+    def unwant(self, channels: list[Channel]) -> None:
+        """Take no note the first time."""
+        if self.interruptions:
+            self.interruptions -= 1
+            raise KeyboardInterrupt
+        super().unwant(channels)
+
+
+@pytest.mark.parametrize("verb", ["release", "drop"])
+def test_ctrl_c_before_it_is_told_what_is_not_wanted(verb: str) -> None:
+    """All that is wanted is told instead; the rest is as if it had come later, and doing it again changes nothing."""
+    edits = InterruptedUnwant()
+    router = Router(Counters(), Sink(), edits)
+    router.add_callback(1, [Price("a")], ignore)
+    router.hold(1, [Price("a")])
+    router.hold(2, [Price("b")])
+    router.deliver([price("a"), price("b")])
+    undo: Callable[[], None] = {
+        "release": lambda: router.release(1),
+        "drop": lambda: router.drop([Price("a")]),
+    }[verb]
+    with pytest.raises(KeyboardInterrupt):
+        undo()
+    assert router.wanted == {Price("b")}
+    assert edits.log[-1] == ("restate", frozenset({Price("b")}))
+    assert edits.wakes == 3
+    assert (router.latest(Price("a")), router.latest(Price("b"))) == (None, price("b"))
+    undo()
+    router.hold(3, [Price("a")])
+    assert edits.log[-2:] == [("restate", frozenset({Price("b")})), ("want", [Price("a")])]
+
+
+def test_ctrl_c_before_anything_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wanted stays as it was, with the last event of it, and is told again."""
+    edits = Edits()
+    router = Router(Counters(), Sink(), edits)
+    router.hold(1, [Price("a")])
+    router.deliver([price("a")])
+    monkeypatch.setattr(RouteTable, "remove", interrupted_once(RouteTable.remove))
+    with pytest.raises(KeyboardInterrupt):
+        router.release(1)
+    assert edits.log[-1] == ("restate", frozenset({Price("a")}))
+    assert router.latest(Price("a")) == price("a")
 
 
 def interrupted_once(function: Callable[..., Any]) -> Callable[..., Any]:

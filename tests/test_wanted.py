@@ -67,6 +67,18 @@ def test_drop_whoever_holds() -> None:
     assert wanted.channels() == frozenset({A})
 
 
+def test_what_was_cut_off_can_be_released() -> None:
+    """A holder that is known from one side only: the channel is somebody else's, or nobody's."""
+    wanted = Wanted()
+    wanted.hold("one", [A, B])
+    wanted._holders.pop(A)
+    wanted._holders[B] = {"two"}
+    assert wanted.release("one") == []
+    assert wanted.channels() == frozenset({B})
+    wanted._holders[A] = {"three"}
+    assert wanted.drop([A, B]) == [A, B]
+
+
 def test_nothing_is_left_behind() -> None:
     """Handles that were dropped unclosed cost no memory once their channels are unsubscribed."""
     wanted = Wanted()
