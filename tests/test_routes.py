@@ -370,3 +370,15 @@ def test_any_edits_equal_a_linear_search(edits: list[tuple[int, list[Kind], str]
         for event in (price("a"), price("c"), transaction("v"), transaction(None), Pong()):
             found = [target for kinds, target in model.values() if any(_matches(kind, event) for kind in kinds)]
             assert routes.match(event) == tuple(dict.fromkeys(found))
+
+
+def test_only_what_is_registered_is_known() -> None:
+    """By its very key: who remembers what is known remembers no more than was registered."""
+    table: RouteTable[str] = RouteTable()
+    table.add(1, [Price("a"), PriceUpdate], "target")
+    assert table.knows(PriceUpdate, "a")
+    assert not table.knows(PriceUpdate, "b")
+    assert not table.knows(BotUpdate, "a")
+    assert not table.knows(Event, "a")
+    table.remove(1)
+    assert not table.knows(PriceUpdate, "a")

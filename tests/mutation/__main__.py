@@ -53,6 +53,8 @@ _TESTS: Final[Mapping[str, tuple[str, ...]]] = {
     "_dicts": ("test_codec.py", "test_together.py"),
     "_structs": ("test_codec.py", "test_structs.py", "test_together.py"),
     "_express": ("test_express.py", "test_router.py"),
+    "_wanted": ("test_wanted.py",),
+    "_routes": ("test_routes.py", "test_router.py"),
     "_places": ("test_express.py", "test_router.py"),
     "_json": ("test_json.py",),
     "_frozen": ("test_frozen.py",),
