@@ -129,6 +129,7 @@ class Router:
         default=Factory(lambda self: RouteTable(self._lock), takes_self=True), init=False
     )
     _wanted: Wanted = field(factory=Wanted, init=False)
+    _is_cut_off: bool = field(default=False, init=False)  # an edit was, and what depends on it is not mended yet
     _cells: dict[type[Event], dict[str, Cell]] = field(factory=_no_cells, init=False)
     places: Places = field(init=False)
     _end: _End | None = field(default=None, init=False)
@@ -186,8 +187,10 @@ class Router:
         """The holder wants the channels."""
         with self._lock:
             try:
+                self._mend()
                 added = self._hold(holder, channels)
             except BaseException:
+                self._is_cut_off = True
                 self._wanted.release(holder)
                 self._mend()
                 raise
@@ -208,10 +211,12 @@ class Router:
         """The holder is gone: its queue, and the channels that nobody else wants."""
         with self._lock:
             try:
+                self._mend()
                 self._queues.remove(holder)
                 removed = self._wanted.release(holder)
                 self._unwant(removed)
             except BaseException:
+                self._is_cut_off = True
                 self._mend()
                 raise
         if removed:
@@ -224,8 +229,10 @@ class Router:
         """
         with self._lock:
             try:
+                self._mend()
                 removed = self._drop(tuple(channels))
             except BaseException:
+                self._is_cut_off = True
                 self._mend()
                 raise
         if removed:
@@ -251,17 +258,23 @@ class Router:
         self._renew()
 
     def _mend(self) -> None:
-        """An edit was cut off, by Ctrl-C: make all else agree with what is wanted, and tell the whole of that."""
-        wanted = self._wanted.channels()
-        kept = set(map(key_of, wanted))
-        for cls, cells in self._cells.items():
-            for key in [key for key in cells if (cls, key) not in kept]:
-                cells.pop(key, None)
-        for cls, key in kept:
-            self._cells[cls].setdefault(key, Cell())
-        self._renew()
-        self._edits.restate(wanted)
-        self._edits.wake()
+        """If an edit was cut off, by Ctrl-C: make all else agree with what is wanted, and tell the whole of that.
+
+        Done by the next edit if this is cut off, too; and again if a finalizer has made an edit meanwhile.
+        """
+        while self._is_cut_off:
+            wanted = self._wanted.channels()
+            kept = set(map(key_of, wanted))
+            for cls, cells in self._cells.items():
+                for key in list(cells):
+                    if (cls, key) not in kept:
+                        cells.pop(key, None)
+            for cls, key in kept:
+                self._cells[cls].setdefault(key, Cell())
+            self._renew()
+            self._edits.restate(wanted)
+            self._edits.wake()
+            self._is_cut_off = self._wanted.channels() != wanted
 
     @property
     def wanted(self) -> frozenset[Channel]:

@@ -32,18 +32,25 @@ _TROUBLE: Final = r"""(?ix)
     | internal.?(server.?)?(error|failure|exception|problem) | server.?(error|failure) | bad.?gateway
     | \b(server|service|database|upstream|backend)\b ((?!auth|key|cred).){0,16}
         (error|exception|problem|failure|failed|\bdown\b|crash|restart|unavail|unreach)
-    | (\b(error|exception|problem)\b|\breach\w*) .{0,24} \b(server|service|database|upstream|backend)\b
     | \brestart(?!ed) | shut(ting)?.?down | \bcode\sinternal\b | time(d.)?.?out | temporar | try.?again.?(later|in\b)
     | \brates?\b.{0,16}exceed | (requests|messages)\s(per|an?)\s(second|minute|hour)
     | (limit|max(imum)?)\b.{0,24}\b(connection|session)s?\b | \b(connection|session)s?\b.{0,24}\b(limit|exceed)
     | limit.{0,16}(exceed|reached) | exceed.{0,24}limit
-    | \b(http|status|code|error)\W{0,3}(429|5\d\d|101[1-4])\b | [(\[](429|5\d\d)[)\]]"""
+    | \b(http|status|code|error)\W{0,3}(429|5\d\d|101[1-4])\b | [(\[]429[)\]]"""
+_VAGUE: Final = r"""(?ix)
+    \b(error|exception|problem)\b .{0,24} \b(server|service|database|upstream|backend)\b
+    | (\bnot\b|\bcannot\b|n't|\bto\b)\s+reach\b .{0,16} \b(server|service|database|upstream|backend)\b
+    | [(\[]5\d\d[)\]]"""
+"""Trouble, unless the key is spoken of, too."""
 _KEY: Final = r"""(?ix)
     (api|access|auth)[\s-]*key | (?<!already\s)authenticat | (?<!type:\s)(?<!type\s)\bauth(\b|error|fail)
     | \bunauthori[sz]ed | credential
     | (?<!public[\s-])\bkey\s+((is|was|has)\s+)?(been\s+)?
-        (invalid|unknown|expired|revoked|disabled|rejected|wrong|missing|required|suspended|blocked)
-    | (invalid|unknown|expired|revoked|disabled|rejected|wrong|bad|missing|no.such)[\s-]*key\b(?!\s*(['":]|in\b))
+        (invalid|unknown|expired|revoked|disabled|rejected|wrong|suspended|blocked)
+    | (expired|revoked|disabled|rejected|wrong|bad)[\s-]*key\b
+    | (invalid|unknown)[\s-]*key\b (?! \s*:?\s*['"] | \s+in\b)
+    | (missing|no\ssuch)\s+key\b (?= \s*([;.,!]|$))
+    | (^|;\s|\b(your|the|a|valid)\s) key\s+(is\s+)?(required|missing)\b
     | \bkey\s+(is\s+|was\s+)?not\s+(valid|found|known|recogni[sz]ed|accepted)
     | \b(http|status|code|error)\W{0,3}401\b | \bcode\s(3000|4001|4401)\b"""
 _BAD_API_KEY: Final = r"""(?ix)
@@ -52,13 +59,13 @@ _BAD_API_KEY: Final = r"""(?ix)
 _CODE_KEYS: Final = frozenset({"code", "errorcode", "status", "statuscode", "httpstatus"})
 """Keys whose numbers are codes, spelled as `_plain` does; any other number may be an id or a time."""
 
-_TEXT_KEYS: Final = frozenset(
+_ASIDE: Final = frozenset(
     (
-        *("message", "msg", "text", "title", "type", "error", "errormessage", "reason", "cause"),
-        *("detail", "details", "description", "errordescription"),
+        *("docs", "doc", "documentation", "url", "uri", "href", "link", "links", "see", "help", "hint", "support"),
+        *("contact", "upgrade", "server", "host", "hostname", "node", "instance", "region"),
     )
 )
-"""Keys whose texts say what is wrong; others may be links to documentation, names of machines, or advice."""
+"""Keys of texts that do not say what is wrong: links, advice, names of machines."""
 
 _READ: Final = 4096
 """Characters of all texts together that are read: an honest reply has fewer, and reading a million takes a second."""
@@ -67,16 +74,16 @@ _CHANNEL_KEYS: Final = ("channel", "botId", "mint", "wallet")
 
 
 def _words(event: ServerError | UnknownMessage) -> str:
-    """What a reply says, one level of nested objects included, and its codes; for these rules, never to be shown.
-
-    When nothing is where texts are expected, any text will do.
-    """
+    """What a reply says, one level of nested objects included, and its codes; for these rules, never to be shown."""
     own: dict[str, Any] = {"message": event.message, "code": event.code} if isinstance(event, ServerError) else {}
     reply = {**own, **event.extra}
     inner = [value for value in reply.values() if is_object(value)]
-    said = [(_plain(key), value) for part in (reply, *inner) for key, value in part.items()]
-    expected = [(key, value) for key, value in said if key in _TEXT_KEYS or key in _CODE_KEYS]
-    return (_joined(expected) or _joined(said)).replace("_", " ")
+    said = ((_plain(key), value) for part in (reply, *inner) for key, value in part.items())
+    return _joined((key, value) for key, value in said if key not in _ASIDE).replace("_", " ")
+
+
+def _is_trouble(words: str) -> bool:
+    return bool(re.search(_TROUBLE, words) or (re.search(_VAGUE, words) and not re.search(_KEY, words)))
 
 
 def _plain(key: str) -> str:
@@ -112,7 +119,7 @@ def of_early_message(event: ServerEvent | DataEvent) -> ConnectionFailed | None:
 def _refusal(told: str, code: int | str | None, words: str) -> ConnectionFailed:
     told = shortened(told)
     code = shortened(code) if isinstance(code, str) else code
-    if re.search(_TROUBLE, words):
+    if _is_trouble(words):
         detail = "" if code is None else f" ({code})"
         return ConnectionFailed(f"the server answered an error to auth: {told}{detail}")
     return AuthenticationError(told, code)
@@ -140,7 +147,7 @@ def of_fresh_error(event: ServerError) -> AuthenticationError | None:
     """
     words, extra = _words(event), event.extra
     pattern = _BAD_API_KEY if any(key in extra for key in _CHANNEL_KEYS) else _KEY
-    if re.search(_TROUBLE, words) or not re.search(pattern, words):
+    if _is_trouble(words) or not re.search(pattern, words):
         return None
     code = shortened(event.code) if isinstance(event.code, str) else event.code
     return AuthenticationError(shortened(event.message or "an error without a text"), code)

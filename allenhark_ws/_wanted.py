@@ -40,10 +40,11 @@ class Wanted:
         for channel in dict.fromkeys(channels):
             self._held.setdefault(holder, {})[channel] = None  # first: what was begun, `release` must find
             holders = self._holders.setdefault(channel, set())
-            if not holders:
-                added.append(channel)
+            is_new = holder not in holders
             holders.add(holder)
             self._holders[channel] = holders  # again: a finalizer may have released the only other holder meanwhile
+            if is_new and len(holders) == 1:
+                added.append(channel)
         return added
 
     def release(self, holder: Hashable) -> list[Channel]:
@@ -61,7 +62,8 @@ class Wanted:
 
     def holders_of(self, channels: Iterable[Channel]) -> dict[Channel, frozenset[Hashable]]:
         """Who holds each of the channels that are wanted."""
-        return {channel: frozenset(self._holders[channel]) for channel in channels if channel in self._holders}
+        found = {channel: frozenset(self._holders.get(channel, ())) for channel in channels}
+        return {channel: holders for channel, holders in found.items() if holders}
 
     def drop(self, channels: Iterable[Channel]) -> list[Channel]:
         """Nobody wants the channels any more; those that were wanted."""

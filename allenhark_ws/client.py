@@ -454,10 +454,14 @@ class Client:
             _check_callback(callback)
         self._check_open()
         holder = object()
-        if callback is not None:
-            self._router.add_callback(holder, chosen, callback)
-        self._router.hold(holder, chosen)
-        return Subscription(self, holder, chosen)
+        try:
+            if callback is not None:
+                self._router.add_callback(holder, chosen, callback)
+            self._router.hold(holder, chosen)
+            return Subscription(self, holder, chosen)
+        except BaseException:  # Ctrl-C: nobody will have a handle
+            self._release(holder)
+            raise
 
     def unsubscribe(self, *channels: Channel) -> None:
         """Drop channels, whatever handles and streams want them; nothing when nobody does.

@@ -107,7 +107,7 @@ class Backoff:
 
     Args:
         initial: upper bound of the first wait, seconds, more than 0.
-        maximum: upper bound of any wait, seconds, at least `initial` if that is given too.
+        maximum: upper bound of any wait, seconds, at least `initial`, unless that is the default, which gives way.
         multiplier: growth of the bound from try to try, at least 1.
         reset_after: a connection that was READY this many seconds counts as stable and starts the count anew.
         max_attempts: this many failed attempts in a row end the client with `ConnectionFailed`; None: never.

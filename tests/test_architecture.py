@@ -447,6 +447,21 @@ def test_nobody_sleeps() -> None:
     assert not [f"{path.relative_to(ROOT)}:{line}" for path, line in found]
 
 
+def _conditions(tree: ast.Module) -> Iterator[int]:
+    """Lines where a condition is entered: `changed`, as each is called here."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.withitem) and ast.unparse(node.context_expr).endswith("changed"):
+            yield node.context_expr.lineno
+
+
+def test_conditions_are_entered_by_their_locks() -> None:
+    """`Condition.__enter__` is a function of Python's: Ctrl-C within it would leave the lock taken for ever."""
+    files = [path for path in every_source() if PACKAGE in path.parents and "testing" not in path.parts]
+    found = [(path, line) for path in files for line in _conditions(ast.parse(path.read_text(encoding="utf-8")))]
+    assert files
+    assert not [f"{path.relative_to(ROOT)}:{line}" for path, line in found]
+
+
 def test_nothing_is_left_for_later() -> None:
     """What is in the repository is finished."""
     later = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X"]) + r")\b")

@@ -51,6 +51,7 @@ from allenhark_ws import (
     _process,
 )
 from allenhark_ws._loop import FlushTicket
+from allenhark_ws._router import Router
 
 from . import peers
 from .patience import PATIENCE
@@ -1063,3 +1064,23 @@ def test_errors_raised_again_do_not_grow(sim: Simulator) -> None:
         lengths.add(len(caught.traceback))
     assert len(lengths) == 1
     assert chain(first) == [first]
+
+
+def test_a_subscribe_that_ctrl_c_cuts_off_leaves_no_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has a handle to take it back with."""
+    calls: list[str] = []
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Scripted() as s:
+        s.ready()
+        with monkeypatch.context() as patched:
+            patched.setattr(Router, "hold", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                s.client.subscribe(Price("m"), callback=lambda _: calls.append("cut off"))
+        s.client.subscribe(Price("m"), callback=lambda _: calls.append("again"))
+        s.wire.push(price("m"))
+        s.client.flush(PATIENCE)
+        s.client.close()
+        assert calls == ["again"]

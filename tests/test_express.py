@@ -69,7 +69,6 @@ class Clock:
 
 
 @define(eq=False)
-@define(eq=False)
 class Rig:
     """A router with consumers, and what they got."""
 

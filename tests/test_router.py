@@ -431,6 +431,63 @@ def test_ctrl_c_before_anything_was_done(monkeypatch: pytest.MonkeyPatch) -> Non
     assert router.latest(Price("a")) == price("a")
 
 
+def test_ctrl_c_before_the_latest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not wanted any more is not remembered, when the edit that should have seen to it was cut off."""
+    router = Router(Counters(), Sink(), Edits())
+    router.hold(1, [Price("a"), Price("b")])
+    router.hold(2, [Price("b")])
+    router.deliver([price("a"), price("b")])
+    monkeypatch.setattr("allenhark_ws._router.key_of", interrupted_once(key_of))
+    with pytest.raises(KeyboardInterrupt):
+        router.release(1)
+    assert (router.latest(Price("a")), router.latest(Price("b"))) == (None, price("b"))
+
+
+class InterruptedTwice(InterruptedUnwant):
+    """And again instead of the whole of it."""
+
+    interruptions: int = 2
+
+    def restate(self, channels: frozenset[Channel]) -> None:
+        """Take no note the second time."""
+        if self.interruptions:
+            self.interruptions -= 1
+            raise KeyboardInterrupt
+        super().restate(channels)
+
+
+def test_ctrl_c_while_mending() -> None:
+    """The next edit does it first."""
+    edits = InterruptedTwice()
+    router = Router(Counters(), Sink(), edits)
+    router.hold(1, [Price("a")])
+    with pytest.raises(KeyboardInterrupt):
+        router.release(1)
+    assert edits.log == [("want", [Price("a")])]
+    router.hold(2, [Price("b")])
+    assert edits.log[1:] == [("restate", frozenset()), ("want", [Price("b")])]
+
+
+def test_a_finalizer_lets_go_while_it_is_mended() -> None:
+    """What it tells is overtaken by what was about to be told; so the whole is told again."""
+    edits = InterruptedUnwant()
+    router = Router(Counters(), Sink(), edits)
+    for holder, channel in enumerate([Price("a"), Price("b"), Price("c")]):
+        router.hold(holder, [channel])
+    restate, finalizers = edits.restate, [lambda: router.release(1)]
+
+    def interfered(channels: frozenset[Channel]) -> None:
+        while finalizers:
+            finalizers.pop()()
+        restate(channels)
+
+    edits.restate = interfered
+    with pytest.raises(KeyboardInterrupt):
+        router.release(0)
+    assert router.wanted == {Price("c")}
+    assert edits.log[-1] == ("restate", frozenset({Price("c")}))
+
+
 def interrupted_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, but Ctrl-C comes instead of its first call."""
     interruptions = iter([KeyboardInterrupt])

@@ -382,3 +382,28 @@ def test_only_what_is_registered_is_known() -> None:
     assert not table.knows(Event, "a")
     table.remove(1)
     assert not table.knows(PriceUpdate, "a")
+
+
+class Meddling(dict[Any, Any]):
+    """A mapping in whose `setdefault` a finalizer runs."""
+
+    finalizer: Any = None
+
+    def setdefault(self, *arguments: Any) -> Any:
+        """As ever, and then the finalizer."""
+        found = super().setdefault(*arguments)
+        self.finalizer()
+        return found
+
+
+def test_a_finalizer_removes_the_only_other_target_of_a_key() -> None:
+    """Just when another one is registered: that stays."""
+    table: RouteTable[str] = RouteTable()
+    table.add(1, [Price("a")], "one")
+    route = table._routes[PriceUpdate]
+    route.keyed = meddling = Meddling(route.keyed)
+    meddling.finalizer = lambda: table.remove(1)
+    table.add(2, [Price("a")], "two")
+    assert table.find(PriceUpdate, "a") == ("two",)
+    table.remove(2)
+    assert not route.keyed

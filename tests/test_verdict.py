@@ -79,6 +79,12 @@ TROUBLE = [
     {"message": {"text": "too many connections"}},
     {"message": "no", "error": {"type": "rate_limit_error"}},
     {"problem": "too many connections"},
+    {"status": "error", "info": "rate limit exceeded"},
+    {"code": 1, "info": "Too many connections"},
+    {"code": 3, "statusText": "Too Many Requests"},
+    {"error": {"code": -32000, "data": "too many connections"}},
+    {"message": "Error", "err": "rate limit exceeded"},
+    {"status": False, "info": "too many connections"},
 ]
 """Errors that say trouble, some of them naming the key too: those are retried all the same."""
 
@@ -103,6 +109,12 @@ NO_TROUBLE: list[dict[str, Any]] = [
     {"message": "Your key has been restarted"},
     {"message": "server: authentication failed"},
     {"message": "the server refused the API key"},
+    {"message": "API key revoked. Reach out to customer service."},
+    {"message": "Account closed. Reach out to customer service."},
+    {"message": "Auth error: this service needs a valid API key"},
+    {"message": "Error in service authentication"},
+    {"message": "Authentication error: unknown to this server"},
+    {"message": "Invalid API key [512]"},
     {"message": "no", "code": 4.5},
 ]
 """Errors that do not clearly say trouble."""
@@ -142,6 +154,10 @@ KEY = [
     {"message": "key required"},
     {"message": "no such key"},
     {"message": "key suspended"},
+    {"message": "your key is missing"},
+    {"message": "Expired key: renew your plan"},
+    {"message": "Revoked key: contact support"},
+    {"message": "Invalid key: expired"},
     {"message": "HTTP 401"},
     {"error": {"type": "authentication_error", "message": "no"}},
 ]
@@ -168,6 +184,9 @@ NO_KEY: list[dict[str, Any]] = [
     {"message": "Unknown key 'foo' in message"},
     {"message": "invalid key in JSON: botID"},
     {"message": 'unknown key: "foo"'},
+    {"message": "missing key botId"},
+    {"message": "botId key is required"},
+    {"message": "JSON key missing: mint"},
 ]
 """Errors that do not."""
 
@@ -373,7 +392,9 @@ def test_a_reply_of_many_texts_is_read_in_part() -> None:
     assert isinstance(of_early_message(off_the_wire(message)), AuthenticationError)
 
 
-@pytest.mark.parametrize("text", ["auth " * 50_000, "key " * 50_000, "limit " * 50_000, "auth" + " " * 200_000])
+@pytest.mark.parametrize(
+    "text", ["auth " * 50_000, "key " * 50_000, "limit " * 50_000, "auth" + " " * 200_000, "error auth " * 20_000]
+)
 def test_long_texts_cost_no_time_worth_mentioning(text: str) -> None:
     """A message of the largest size is judged in one pass, or this test would not come back."""
     assert isinstance(of_early_message(ServerError(text)), AuthenticationError)

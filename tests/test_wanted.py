@@ -79,6 +79,33 @@ def test_what_was_cut_off_can_be_released() -> None:
     assert wanted.drop([A, B]) == [A, B]
 
 
+class Meddling(dict[Any, Any]):
+    """A mapping in whose `setdefault` a finalizer runs, once."""
+
+    finalizer: Any = None
+
+    def setdefault(self, *arguments: Any) -> Any:
+        """As ever, and then the finalizer."""
+        found = super().setdefault(*arguments)
+        finalizer, self.finalizer = self.finalizer, None
+        if finalizer is not None:
+            finalizer()
+        return found
+
+
+def test_a_finalizer_lets_go_while_another_takes_hold() -> None:
+    """The last holder goes just when the next one comes: the channel is wanted anew."""
+    wanted = Wanted()
+    wanted.hold("one", [A])
+    wanted._holders = meddling = Meddling(wanted._holders)
+    meddling.finalizer = lambda: wanted.release("one")
+    assert wanted.hold("two", [A]) == [A]
+    assert wanted.channels() == frozenset({A})
+    assert wanted.release("two") == [A]
+    assert not wanted._holders
+    assert not wanted._held
+
+
 def test_nothing_is_left_behind() -> None:
     """Handles that were dropped unclosed cost no memory once their channels are unsubscribed."""
     wanted = Wanted()

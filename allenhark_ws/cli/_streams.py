@@ -13,7 +13,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, TextIO, cast
 
 __all__ = ["Nowhere", "mute", "talk_may_be_lost"]
@@ -33,18 +33,25 @@ class _Talk:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Say them, if that can be done."""
+        for line in lines:
+            self.write(line)
+
     def write(self, text: str) -> int:
         """Say it, if that can be done."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Likewise."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # of a copy, which has none yet
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
 
@@ -65,12 +72,12 @@ def talk_may_be_lost() -> Generator[None]:
     finally:
         try:
             stderr.flush()
-        except OSError:  # what is left of it would make the interpreter's own exit code at its end
+        except (OSError, ValueError):  # what is left of it would make the interpreter's own exit code at its end
             mute(stderr)
 
 
 def _there(stream: TextIO | None) -> TextIO:
-    return Nowhere() if stream is None else stream
+    return Nowhere() if stream is None or stream.closed else stream
 
 
 def mute(stream: TextIO) -> None:
