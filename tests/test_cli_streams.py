@@ -133,7 +133,6 @@ def test_replay_convert_and_demo_that_nobody_hears(day: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        ((), 2),
         (("tail",), 2),
         (("tail", "--price", "m", "--url", "ws://example.com"), 2),
         (("convert", "DAY", "DAY"), 2),

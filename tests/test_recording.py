@@ -28,6 +28,7 @@ from allenhark_ws import (
 )
 from allenhark_ws._frames import BinaryMessage
 from allenhark_ws.recording import Recorder
+from allenhark_ws.recording._files import Files
 
 from .fakes import START
 from .patience import PATIENCE
@@ -436,6 +437,34 @@ def test_a_client_that_is_never_started(tmp_path: Path, suffix: str) -> None:
     recorder._thread.join(PATIENCE)
     assert not recorder._thread.is_alive()
     assert frames(tmp_path / f"a{suffix}") == frames(tmp_path / f"b{suffix}") == []
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before it begins", "as it begins"])
+def test_ctrl_c_before_there_is_a_recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    """Its file is closed: with the client at the latest, if nobody came to hold it."""
+    files: list[Files] = []
+
+    class Kept(Files):
+        def __attrs_post_init__(self) -> None:
+            super().__attrs_post_init__()
+            files.append(self)
+
+    def cut_off(recorder: Recorder) -> None:
+        if begun:
+            begin(recorder)
+        raise KeyboardInterrupt
+
+    begin = Recorder.start
+    monkeypatch.setattr("allenhark_ws.recording.Files", Kept)
+    monkeypatch.setattr(Recorder, "start", cut_off)
+    with Scripted() as scripted, pytest.raises(KeyboardInterrupt):
+        scripted.client.record(tmp_path / "day.jsonl")
+    del scripted
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "allenhark-recorder":
+            thread.join(PATIENCE)
+    assert [each._file for each in files] == [None]
 
 
 def test_a_forgotten_client_takes_its_recorder_along(tmp_path: Path) -> None:

@@ -186,9 +186,8 @@ class Recorder:
         """
         try:
             self._thread.start()
-        except RuntimeError:
-            self._finalizer.detach()
-            self._output.close()
+        except BaseException:  # Ctrl-C, too
+            self.finish()
             raise
 
     def put(self, at: datetime, messages: Sequence[bytes]) -> None:
@@ -219,6 +218,8 @@ class Recorder:
         with self._lock:
             self._finishing = True
             self._changed.notify_all()
+        if self._thread.ident is None:  # there is no thread, and will be none: Ctrl-C came before, or none can be had
+            self._output.close()
 
     def join(self, deadline: float) -> bool:
         """Wait for the end, until the monotonic deadline; whether it came."""
