@@ -60,8 +60,10 @@ class _Reader:
 
     def _read_together(self, payloads: Sequence[bytes]) -> list[Any] | None:
         """All at once; None when one of the payloads is, or could be, other than it should: see `BORDER`."""
+        if max(map(len, payloads)) >= _SHORT:
+            return None
         array = joined(payloads)
-        if array is None or array.count(b"[") > 1 or max(map(len, payloads)) >= _SHORT:
+        if array is None or array.count(b"[") > 1:
             return None
         found = self._value(array)
         return None if found is None else parted(found, payloads)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from attrs import Factory, define, field, frozen
@@ -185,58 +186,51 @@ class Router:
 
     def hold(self, holder: Hashable, channels: Iterable[Channel]) -> None:
         """The holder wants the channels."""
-        with self._lock:
-            try:
-                self._mend()
-                added = self._hold(holder, channels)
-            except BaseException:
-                self._is_cut_off = True
-                self._wanted.release(holder)
-                self._mend()
-                raise
-        if added:
-            self._edits.wake()
-
-    def _hold(self, holder: Hashable, channels: Iterable[Channel]) -> list[Channel]:
-        added = self._wanted.hold(holder, channels)
-        for channel in added:
-            cls, key = key_of(channel)
-            self._cells[cls][key] = Cell()
-        if added:
-            self._renew()
-            self._edits.want(added)
-        return added
+        self._edit(partial(self._hold, holder, channels))
 
     def release(self, holder: Hashable) -> None:
         """The holder is gone: its queue, and the channels that nobody else wants."""
-        with self._lock:
-            try:
-                self._mend()
-                self._queues.remove(holder)
-                removed = self._wanted.release(holder)
-                self._unwant(removed)
-            except BaseException:
-                self._is_cut_off = True
-                self._mend()
-                raise
-        if removed:
-            self._edits.wake()
+        self._edit(partial(self._release, holder))
 
     def drop(self, channels: Iterable[Channel]) -> None:
         """Nobody wants the channels any more, whoever held them; callbacks that were subscribed with them lose them.
 
         Streams stay as they are: what they named they get again should somebody want it again.
         """
+        self._edit(partial(self._drop, tuple(channels)))
+
+    def _edit(self, edit: Callable[[], list[Channel]]) -> None:
+        """Edit what is wanted, with all that depends on it, whole in the end even if Ctrl-C cuts it off."""
         with self._lock:
             try:
                 self._mend()
-                removed = self._drop(tuple(channels))
+                edited = edit()
             except BaseException:
                 self._is_cut_off = True
                 self._mend()
                 raise
-        if removed:
+        if edited:
             self._edits.wake()
+
+    def _hold(self, holder: Hashable, channels: Iterable[Channel]) -> list[Channel]:
+        try:
+            added = self._wanted.hold(holder, channels)
+            for channel in added:
+                cls, key = key_of(channel)
+                self._cells[cls][key] = Cell()
+            if added:
+                self._renew()
+                self._edits.want(added)
+        except BaseException:
+            self._wanted.release(holder)
+            raise
+        return added
+
+    def _release(self, holder: Hashable) -> list[Channel]:
+        self._queues.remove(holder)
+        removed = self._wanted.release(holder)
+        self._unwant(removed)
+        return removed
 
     def _drop(self, channels: tuple[Channel, ...]) -> list[Channel]:
         lost: dict[Hashable, list[Channel]] = {}

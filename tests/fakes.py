@@ -67,6 +67,20 @@ class LogKeeper(logging.Handler):
         self.records.append(record)
 
 
+class Meddling(dict[Any, Any]):
+    """A mapping in whose `setdefault` a finalizer runs, once."""
+
+    finalizer: Any = None
+
+    def setdefault(self, *arguments: Any) -> Any:
+        """As ever, and then the finalizer."""
+        found = super().setdefault(*arguments)
+        finalizer, self.finalizer = self.finalizer, None
+        if finalizer is not None:
+            finalizer()
+        return found
+
+
 class NoEdits:
     """Stands for a loop with a router that has no server to reconcile."""
 

@@ -29,6 +29,8 @@ from allenhark_ws.events import (
     TransactionConfirmed,
 )
 
+from .fakes import Meddling
+
 WHEN = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 
 
@@ -382,18 +384,6 @@ def test_only_what_is_registered_is_known() -> None:
     assert not table.knows(Event, "a")
     table.remove(1)
     assert not table.knows(PriceUpdate, "a")
-
-
-class Meddling(dict[Any, Any]):
-    """A mapping in whose `setdefault` a finalizer runs."""
-
-    finalizer: Any = None
-
-    def setdefault(self, *arguments: Any) -> Any:
-        """As ever, and then the finalizer."""
-        found = super().setdefault(*arguments)
-        self.finalizer()
-        return found
 
 
 def test_a_finalizer_removes_the_only_other_target_of_a_key() -> None:

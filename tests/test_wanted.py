@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from allenhark_ws._wanted import Wanted
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 
+from .fakes import Meddling
+
 A, B, C = Price("a"), Bot("b"), Transactions("c")
 
 
@@ -77,20 +79,6 @@ def test_what_was_cut_off_can_be_released() -> None:
     assert wanted.channels() == frozenset({B})
     wanted._holders[A] = {"three"}
     assert wanted.drop([A, B]) == [A, B]
-
-
-class Meddling(dict[Any, Any]):
-    """A mapping in whose `setdefault` a finalizer runs, once."""
-
-    finalizer: Any = None
-
-    def setdefault(self, *arguments: Any) -> Any:
-        """As ever, and then the finalizer."""
-        found = super().setdefault(*arguments)
-        finalizer, self.finalizer = self.finalizer, None
-        if finalizer is not None:
-            finalizer()
-        return found
 
 
 def test_a_finalizer_lets_go_while_another_takes_hold() -> None:
