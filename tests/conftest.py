@@ -7,10 +7,14 @@ The files that work with whole programs, many connections or real deadlines are 
 from __future__ import annotations
 
 import signal
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from .simulators import Simulator
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
 settings.load_profile("deterministic")
@@ -54,3 +58,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A server that says what the test has it say; needs the extra testing."""
+    from .simulators import Simulator  # noqa: PLC0415 - an extra, which most tests do without
+
+    with Simulator() as server:
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture(scope="module")
+def market() -> Iterator[Simulator]:
+    """A server with a live market; needs the extra testing."""
+    from .simulators import Simulator  # noqa: PLC0415 - likewise
+
+    with Simulator(feed=True) as server:
+        yield server

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import pytest
 
@@ -31,14 +30,6 @@ from allenhark_ws.cli._live import Live, Notices
 from .peers import Clock
 from .scripted import client_of, price
 from .simulators import Simulator
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A server that says what the test has it say."""
-    with Simulator() as server:
-        yield server
-        assert server.violations == []
 
 
 @pytest.fixture

@@ -42,14 +42,6 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A server that says what the test has it say."""
-    with Simulator() as server:
-        yield server
-        assert server.violations == []
-
-
-@pytest.fixture
 def recorded(simulator: Simulator, tmp_path: Path) -> Path:
     """A recording of three prices, a pong behind the first."""
     path = tmp_path / "recorded.jsonl"

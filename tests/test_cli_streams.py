@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,21 +24,6 @@ from .scripted import price
 from .simulators import Simulator
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes, descriptors and signals as POSIX has them")
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A server that says what the test has it say."""
-    with Simulator() as server:
-        yield server
-        assert server.violations == []
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Simulator]:
-    """A server with a live market."""
-    with Simulator(feed=True) as server:
-        yield server
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import shutil
 import signal
 import ssl
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,21 +26,6 @@ from .scripted import price
 from .simulators import Simulator
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and signals as POSIX has them")
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A server that says what the test has it say."""
-    with Simulator() as server:
-        yield server
-        assert server.violations == []
-
-
-@pytest.fixture(scope="module")
-def market() -> Iterator[Simulator]:
-    """A server with a live market."""
-    with Simulator(feed=True) as server:
-        yield server
 
 
 def subscribed(simulator: Simulator, *mints: str) -> bool:
