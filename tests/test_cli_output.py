@@ -43,6 +43,7 @@ from allenhark_ws import (
     Transactions,
     UnknownMessage,
 )
+from allenhark_ws._codec import Codec
 from allenhark_ws.cli._exit import exit_code, in_words
 from allenhark_ws.cli._live import Notices
 from allenhark_ws.cli._output import Pipe
@@ -80,6 +81,15 @@ def test_json_leaves_out_what_is_not_known() -> None:
     """No wallet when the server did not say, no extra keys when there were none, no time when nothing was received."""
     shown = json.loads(as_json(TransactionConfirmed("s", "confirmed", 7)))
     assert shown.keys() == {"event_type", "signature", "status", "slot"}
+
+
+@pytest.mark.parametrize("decimal", [False, True])
+def test_json_is_json_whatever_the_server_sent(decimal: bool) -> None:
+    """A number that no float can hold is a text, like an exact one; deep inside, and among undocumented keys too."""
+    raw = b'{"type":"bot_update","botId":"b","event":"e","data":{"deep":[{"er":1e999},0.1]},"more":-1e999}'
+    shown = json.loads(as_json(Codec(decimal=decimal).decode(raw, NOON)), parse_constant=pytest.fail)
+    assert shown["data"] == {"deep": [{"er": "1E+999"}, "0.1"] if decimal else [{"er": "Infinity"}, 0.1]}
+    assert shown["extra"] == {"more": "-Infinity"}
 
 
 def test_a_trend_is_a_token_s_own() -> None:

@@ -91,6 +91,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     return [{name: value for name, value in each.items() if value} for each in reader]
 
 
+def test_data_is_json_whatever_the_server_sent(tmp_path: Path) -> None:
+    """A number that no float can hold is a text."""
+    message = b'{"type":"bot_update","botId":"b","event":"e","data":{"deep":[{"er":-1e999},0.1]}}'
+    convert(save(tmp_path / "day.jsonl", message), tmp_path / "day.csv")
+    (found,) = read_csv(tmp_path / "day.csv")
+    assert json.loads(found["data"], parse_constant=pytest.fail) == {"deep": [{"er": "-Infinity"}, 0.1]}
+
+
 @pytest.mark.parametrize("name", ["day.csv", "day.csv.gz"])
 def test_csv(tmp_path: Path, source: Path, name: str) -> None:
     """A header row and a row for each data event; the rest is counted, by kind too."""

@@ -40,7 +40,8 @@ def as_json(event: Event) -> str:
     """The event's documented fields and its class as ``"event_type"``.
 
     Off the wire also when it was received, keys that are not documented as ``"extra"``, if any, and the channel of a
-    transaction where that is known.  In ASCII, whatever the locale.
+    transaction where that is known.  In ASCII, whatever the locale; a number that was too large for a float, for which
+    JSON has no word, is the text ``"Infinity"``.
     """
     fields = {"event_type": type(event).__name__, **_fields(event)}
     if isinstance(event, TransactionConfirmed) and event.channel is not None:
@@ -51,7 +52,10 @@ def as_json(event: Event) -> str:
     received_at = getattr(event, "received_at", None)
     if received_at is not None:
         fields["received_at"] = received_at
-    return json.dumps(fields, default=_plain)
+    try:
+        return json.dumps(fields, default=_plain, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(fields, default=_plain), parse_constant=str))
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -62,10 +62,18 @@ def _fields(event: DataEvent) -> dict[str, Any]:
         data = None
     without = {name: value for name, value in fields.items() if name not in COLUMNS}
     if data is not None or without:
-        fields["data"] = json.dumps({**(data or {}), **without}, default=_plain)
+        fields["data"] = _json({**(data or {}), **without})
     if isinstance(event.channel, Transactions):
         fields["wallet"] = event.channel.wallet
     return {name: _text(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+def _json(fields: Mapping[str, Any]) -> str:
+    """As JSON, which has no word for what was too large for a float: that is the text ``"Infinity"``."""
+    try:
+        return json.dumps(fields, default=_plain, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(fields, default=_plain), parse_constant=str))
 
 
 def _plain(value: object) -> object:
