@@ -229,6 +229,16 @@ def test_what_is_no_recording_is_not_appended_to(tmp_path: Path, suffix: str, da
     assert path.read_bytes() == data
 
 
+@SUFFIXES
+@posix
+def test_a_pipe_is_not_appended_to(tmp_path: Path, suffix: str) -> None:
+    """Nor waited for: what is in it cannot be looked at."""
+    path = tmp_path / f"day{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(RecordingError, match=r"no ordinary file; record to another file"):
+        Files(str(path), append=True)
+
+
 # --- Rotation
 
 

@@ -6,6 +6,7 @@ Neighbours: `_files` asks for it before it appends.  It must never take away a w
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -29,6 +30,7 @@ def repair(path: str, *, compressed: bool) -> None:
     """
     with Path(path).open("r+b", buffering=0) as file:
         try:
+            _check_kind(file)
             if compressed:
                 _repair_compressed(file)
             else:
@@ -38,6 +40,12 @@ def repair(path: str, *, compressed: bool) -> None:
         else:
             return
     raise RecordingError(path, f"{problem}; record to another file")
+
+
+def _check_kind(file: BinaryIO) -> None:
+    """Whether it can be looked at: reading a pipe or a device may never end."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise Damaged("this is no ordinary file")
 
 
 def _is_torn_header(data: bytes) -> bool:
