@@ -1,4 +1,7 @@
-"""A stderr that nobody reads costs nothing but its words; a stdout that was closed before ends what prints events."""
+"""A stderr that nobody reads costs nothing but its words; a stdout that was closed before ends what prints events.
+
+A stdin that was closed before holds no key.
+"""
 
 from __future__ import annotations
 
@@ -202,3 +205,15 @@ def test_doctor_without_a_stdout(simulator: Simulator) -> None:
         command = shell(">&-", "doctor")
         done = subprocess.run(command, capture_output=True, env=access(simulator, key), timeout=LONG, check=False)
         assert (done.returncode, done.stderr) == (code, b"")
+
+
+# -- stdin
+
+
+@posix
+def test_a_closed_stdin_holds_no_key() -> None:
+    """It is 2, like a file that is missing."""
+    command = shell("<&-", "doctor", "--api-key-file", "-")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=LONG, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == "allenhark-ws: Invalid value for '--api-key-file': stdin is closed"

@@ -160,6 +160,7 @@ def test_the_key_may_come_from_stdin(market: Simulator) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
+        ("", "--url (or ALLENHARK_WS_URL) must start with wss:// or ws://"),  # of a variable that is not set
         ("http://example.com", "--url (or ALLENHARK_WS_URL) must start with wss:// or ws://"),
         ("ws://example.com", "in clear: use wss://"),
         ("wss://user:hidden@example.com", "--api-key-file"),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Final, TextIO, TypeVar, cast
 
 import click
 from attrs import frozen
@@ -199,7 +199,7 @@ def server_options(command: F) -> F:
 
     @wraps(command)
     def with_server(*, url: str | None, api_key_file: str | None, ca_file: str | None, **options: Any) -> Any:
-        where = url or os.environ.get("ALLENHARK_WS_URL") or ENDPOINT
+        where = (os.environ.get("ALLENHARK_WS_URL") or ENDPOINT) if url is None else url
         return command(server=Server(where, api_key_file, ca_file), **options)
 
     readable = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
@@ -239,7 +239,10 @@ def no_such_key_option(error: click.ClickException) -> str | None:
 def _key(path: str) -> str:
     """The key in the file."""
     if path == "-":
-        return _read_key(sys.stdin.buffer, "stdin")
+        stdin: TextIO | None = sys.stdin
+        if stdin is None:  # closed before the program began (``<&-``)
+            raise click.BadParameter("stdin is closed", param_hint="'--api-key-file'")
+        return _read_key(stdin.buffer, "stdin")
     try:
         with Path(path).open("rb") as file:
             return _read_key(file, f"the file {path!r}")
