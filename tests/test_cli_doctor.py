@@ -112,7 +112,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
         report = Report(capsys, server.url)
     assert report.code == 0
     assert {step["status"] for step in report.steps.values()} == {"ok", "skipped"}
-    assert all(report.steps[name]["seconds"] > 0 for name in ("proxy", "dns", "tcp", "upgrade", "pong"))
+    assert all(report.steps[name]["seconds"] > 0 for name in ("proxy", "dns", "tcp", "upgrade", "auth", "pong"))
     assert "best" in report.steps["pong"]["text"]
     assert "the server's" in report.steps["clock"]["text"]
 
@@ -210,9 +210,10 @@ def test_long_lines_are_broken_between_words(
         monkeypatch.setenv("TERM", "xterm")
         assert main(["doctor", "--url", server.url]) == 0
         shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()[2:]
-    assert "ok          auth     key accepted: the server answered the ping that followed it" in piped
+    line = "ok          auth     key accepted: the server answered the ping that followed it"
+    assert sum(each.startswith(line) for each in piped) == 1
     place = shown.index("ok          auth     key accepted: the server answered the")
-    assert shown[place + 1] == f"{' ' * 21}ping that followed it"
+    assert shown[place + 1].startswith(f"{' ' * 21}ping that followed it")
     assert all(len(line) <= 60 for line in shown)
 
 
@@ -513,6 +514,26 @@ def test_a_wrong_key(capsys: pytest.CaptureFixture[str]) -> None:
         server.reject_auth(f"unknown API key {KEY}")
         report = Report(capsys, server.url)
     report.expect("auth", "unknown API key [redacted]", "compare ALLENHARK_API_KEY", 3)
+    assert report.steps["auth"]["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("close", "words"),
+    [(b"\x88\x02\x03\xf0", "without a reason, code 1008"), (b"\x88\x05\x11\x31old", "old, code 4401")],
+)
+def test_a_key_rejected_by_a_close(close: bytes, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its code is told: it may be all that the server says."""
+    with peer(lambda conn: (upgrade(conn), conn.sendall(close), conn.recv(4096))) as server:
+        report = Report(capsys, f"ws://127.0.0.1:{server.port}/")
+    report.expect("auth", words, "compare ALLENHARK_API_KEY", 3)
+
+
+def test_a_code_that_is_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is redacted too."""
+    with Simulator() as server:
+        server.reject_auth("no", KEY)
+        report = Report(capsys, server.url)
+    report.expect("auth", "no, code [redacted]", "compare ALLENHARK_API_KEY", 3)
 
 
 def test_a_server_that_closes_instead(capsys: pytest.CaptureFixture[str]) -> None:
@@ -590,6 +611,18 @@ def test_a_step_takes_from_its_beginning_to_its_end(steps: Steps) -> None:
     step = tell(1.25, "dns", "done", host="a.example", addresses=("192.0.2.1", "192.0.2.1", "192.0.2.2"))
     assert step.seconds == 0.25
     assert step.text == "a.example has 192.0.2.1, 192.0.2.2"
+
+
+def test_the_key_and_the_first_pong_take_from_the_upgrade_on(steps: Steps) -> None:
+    """Both are sent when it is done; the answer to one is the answer to the other, or there is none."""
+    tell = hear(steps)
+    tell(1.0, "upgrade", "begun")
+    tell(1.5, "upgrade", "done")
+    assert steps.accepted(1.75).seconds == 0.25
+    silent = Steps(secure=True)
+    hear(silent)(1.5, "upgrade", "done")
+    auth, pong = silent.failed(2.5, ConnectionFailed("no pong came within 1 s after authentication"))
+    assert (auth.name, auth.seconds, pong.name, pong.seconds) == ("auth", None, "pong", 1.0)
 
 
 def test_a_second_look_up_belongs_to_the_tunnel(steps: Steps) -> None:

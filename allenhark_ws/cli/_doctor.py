@@ -135,7 +135,7 @@ class _Examination:
                 if isinstance(what, Closed):
                     return self._failed(moment, _cause(what.error))
                 if isinstance(what, Connected):
-                    self.show(self.steps.accepted())
+                    self.show(self.steps.accepted(moment))
                     return self._measure()
                 step = self.steps.hear(moment, **what) if isinstance(what, Mapping) else None
                 if step is not None:

@@ -92,6 +92,8 @@ class Steps:
             return None
         if step == "proxy":
             self.proxy = facts["proxy"]
+        if step == "upgrade":
+            self._begun["auth"] = moment
         return self._finish(moment, step, OK, _told(step, facts), self._details(step, facts))
 
     def _dial(self, moment: float, outcome: str, facts: Mapping[str, Any]) -> None:
@@ -125,15 +127,15 @@ class Steps:
     def current(self) -> str:
         """The step that has begun and not come to its end; behind the upgrade that is ``auth``."""
         running = [name for name in STEPS if name in self._begun and name not in self._finished]
-        return running[-1] if running else "auth" if "upgrade" in self._finished else "dns"
+        return running[-1] if running else "dns"
 
     def not_tried(self) -> Step:
         """There is no key; what follows it is not reached."""
         return self.add(Step("auth", SKIPPED, "not tried: there is no API key", advice=NO_KEY))
 
-    def accepted(self) -> Step:
+    def accepted(self, moment: float) -> Step:
         """The first pong came, which no server sends to a key that it does not know."""
-        return self.add(Step("auth", OK, "key accepted: the server answered the ping that followed it"))
+        return self._finish(moment, "auth", OK, "key accepted: the server answered the ping that followed it")
 
     def add(self, step: Step) -> Step:
         """A step that was made elsewhere."""
@@ -147,6 +149,7 @@ class Steps:
         if name == "auth" and not isinstance(error, AuthenticationError) and "no pong" in str(error):
             steps.append(self.add(Step("auth", WARNING, "sent; whether it was accepted only a pong would tell")))
             name = "pong"
+            self._begun[name] = self._begun["auth"]  # the ping went out right behind the key
         details = self._attempts() if name == "tcp" and len(self._dials) > 1 else []
         step = self._finish(moment, name, FAILED, _reason(error), details)
         step.advice = advice(name, error)
@@ -189,4 +192,6 @@ def _reason(error: Exception) -> str:
         told = [f"to {location}"] if location else []
         told += [] if error.retry_after is None else [f"asking to wait {error.retry_after:g} s"]
         return ", ".join([reason, *told])
+    if isinstance(error, AuthenticationError) and error.code is not None and str(error.code) not in reason:
+        return f"{reason}, code {error.code}"
     return reason
