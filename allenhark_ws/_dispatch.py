@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final
@@ -103,6 +104,8 @@ class CallbackThread:
         queue: what waits for the thread.
         report: takes `CallbackError` events.
         clock: monotonic seconds.
+        unreported: those taken that were not delivered yet; what is left of them when the I/O thread has ended is for
+            callbacks alone.
     """
 
     _name: str
@@ -110,6 +113,7 @@ class CallbackThread:
     queue: EventQueue
     _report: Callable[[Event], None]
     _clock: Callable[[], float] = time.monotonic
+    _unreported: deque[Event] = field(factory=deque[Event], alias="unreported")
     _runner: _Runner = field(init=False)
     _current: _Call | None = field(default=None, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -195,8 +199,10 @@ class CallbackThread:
                 self._runner.failed(callback, event, error)
 
     def _last_word(self) -> Iterator[Event]:
-        """`Closed`, when the client has ended; a queue that failed is drained before that."""
+        """When the client has ended, errors not told yet, and `Closed`; a queue that failed is drained before that."""
         self._over.wait()
+        while self._unreported:
+            yield self._unreported.popleft()
         self._counters.dropped += self._late  # the I/O thread, which counts here too, is through by now
         if self._last is not None:
             yield self._last

@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable
 
 from attrs import Factory, define, field
@@ -93,6 +94,7 @@ class Loop:
     forked: bool = field(default=False, init=False)
     closing: bool = field(default=False, init=False)
     readies: int = field(default=0, init=False)
+    _reports: deque[Event] = field(factory=deque[Event], init=False)
     _requested_error: AllenHarkError | None = field(default=None, init=False)
     _driver: Driver = field(init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -103,7 +105,11 @@ class Loop:
             self.sink = InlineCallbacks(self._counters, self.report)
         else:
             self.sink = self.callbacks = CallbackThread(
-                f"allenhark-callbacks-{self._name}", self._counters, self._callback_queue(), self.report
+                f"allenhark-callbacks-{self._name}",
+                self._counters,
+                self._callback_queue(),
+                self.report,
+                unreported=self._reports,
             )
         self._driver = Driver(
             self._settings,
@@ -238,7 +244,12 @@ class Loop:
 
     def report(self, event: Event) -> None:
         """Deliver an event that arose on another thread."""
-        self.post(self._driver.outlet.emit, [event])
+        self._reports.append(event)
+        self.post(self._emit_reports)
+
+    def _emit_reports(self) -> None:
+        while self._reports:
+            self._driver.outlet.emit([self._reports.popleft()])
 
     def recovered(self, queue: EventQueue) -> None:
         """A queue that was dropping has fallen below half."""

@@ -24,6 +24,7 @@ from allenhark_ws import (
     AuthenticationError,
     Backoff,
     Bot,
+    CallbackError,
     CertificateRejected,
     Channel,
     Client,
@@ -501,6 +502,29 @@ def test_close_delivers_what_is_queued_for_callbacks(sim: Simulator) -> None:
     gate.set()
     client.close()
     assert got == [*map(float, range(200)), Closed(None)]
+
+
+def test_errors_of_the_last_callbacks_are_told(sim: Simulator) -> None:
+    """Of those that run while the client closes too, before `Closed`."""
+    got: list[object] = []
+    gate = threading.Event()
+
+    def note(told: Any) -> None:
+        got.append(told.event.price)
+
+    client = client_of(sim).connect()
+    client.on(CallbackError, note)
+    client.on(Closed, got.append)
+    client.subscribe(Price("m"), callback=lambda _: gate.wait(PATIENCE) and 1 / 0)
+    client.flush()
+    for n in range(3):
+        sim.publish(price("m", float(n)))
+    client.flush()
+    closing = run_aside(client.close)
+    sim.wait_for(lambda: sim.connections == 0)
+    gate.set()
+    closing.join(PATIENCE)
+    assert got == [0.0, 1.0, 2.0, Closed(None)]
 
 
 def test_close_with_a_stuck_callback_gives_up_at_the_deadline(sim: Simulator) -> None:

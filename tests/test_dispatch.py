@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -55,13 +56,16 @@ class Bench:
     clock: Clock = field(factory=Clock)
     counters: Counters = field(factory=Counters)
     reports: list[Event] = field(factory=list[Event])
+    unreported: deque[Event] = field(factory=deque[Event])
     thread: CallbackThread = field(init=False)
     router: Router = field(init=False)
     sink: CallbackThread | InlineCallbacks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         queue = EventQueue("callbacks", self.maxsize, self.overflow)
-        self.thread = CallbackThread("allenhark-callbacks-test", self.counters, queue, self.reports.append, self.clock)
+        self.thread = CallbackThread(
+            "allenhark-callbacks-test", self.counters, queue, self.reports.append, self.clock, self.unreported
+        )
         inline = InlineCallbacks(self.counters, self.reports.append, self.clock)
         self.sink = inline if self.inline else self.thread
         self.router = Router(self.counters, self.sink, NoEdits())
@@ -508,6 +512,22 @@ def test_expired_events_are_dropped_but_closed(bench: Bench) -> None:
     bench.end()
     assert calls == [price("a"), price("b"), Closed()]
     assert bench.counters.dropped == 2
+
+
+@pytest.mark.parametrize("too_late", [False, True])
+def test_errors_that_nobody_took_any_more(too_late: bool) -> None:
+    """They come before `Closed`, behind what is queued, unless it is too late for them."""
+    bench = Bench()
+    calls: list[Event] = []
+    bench.on(Event, calls.append)
+    told = CallbackError(print, price("a"), ValueError())
+    bench.unreported.append(told)
+    bench.deliver(*[price("b")] * (not too_late), Closed())
+    if too_late:
+        bench.thread.expire_at(bench.clock.seconds)
+    bench.end()
+    assert calls == ([Closed()] if too_late else [price("b"), told, Closed()])
+    assert bench.counters.dropped == too_late
 
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "latest", "block", "error"])

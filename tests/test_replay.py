@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from allenhark_ws import (
     Bot,
     BotUpdate,
+    CallbackError,
     Client,
     ClientClosed,
     Closed,
@@ -313,6 +314,26 @@ def test_nobody_loses_an_event(tmp_path: Path, overflow: Any, together: int) -> 
     assert called == expected
     assert found == [expected, expected]
     assert (client.stats.dropped, client.stats.messages_received) == (0, 3000)
+
+
+@pytest.mark.parametrize("speed", [0, 1000])
+def test_no_error_of_a_callback_is_lost(path: Path, speed: float) -> None:
+    """Though the recording may be at its end long before its callbacks are."""
+    prices(path, 500)
+    client = replay(path, speed)
+    got: list[object] = []
+
+    def fail(event: PriceUpdate) -> None:
+        raise ValueError(event.price)
+
+    def note(told: Any) -> None:
+        got.append(told.event.price)
+
+    client.on(PriceUpdate, fail)
+    client.on(CallbackError, note)
+    client.on(Closed, got.append)
+    client.run_forever()
+    assert got == [*map(float, range(500)), Closed(None)]
 
 
 def test_a_stream_that_nobody_reads_holds_it_up(path: Path) -> None:
