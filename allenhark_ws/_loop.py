@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 import warnings
@@ -95,6 +96,7 @@ class Loop:
     closing: bool = field(default=False, init=False)
     readies: int = field(default=0, init=False)
     _reports: deque[Event] = field(factory=deque[Event], init=False)
+    _close_by: float = field(default=math.inf, init=False)
     _requested_error: AllenHarkError | None = field(default=None, init=False)
     _driver: Driver = field(init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -145,8 +147,8 @@ class Loop:
 
     @property
     def state(self) -> State:
-        """Where the client stands."""
-        return State.CLOSED if self.ended or self.forked else self.session.state
+        """Where the client stands; CLOSED as soon as the end was asked for, since that is final."""
+        return State.CLOSED if self.closing or self.ended or self.forked else self.session.state
 
     @property
     def error(self) -> AllenHarkError | None:
@@ -295,8 +297,9 @@ class Loop:
             if not self.closing and self.session.state is not State.CLOSED:
                 self._requested_error = error
             self.closing = True
-            network = self._driver.network
-            network.goodbye_by = earliest = min(deadline, network.goodbye_by)
+            self._close_by = earliest = min(deadline, self._close_by)
+            # A mute server gets half of the time: the other half is for what comes after the goodbye, `Closed` first.
+            self._driver.network.goodbye_by = min((time.monotonic() + deadline) / 2, self._driver.network.goodbye_by)
         if self.callbacks is not None:
             self.callbacks.expire_at(deadline)
         self.post(self.session.close, error)

@@ -553,6 +553,27 @@ def test_close_with_a_mute_server_is_bounded(tls: bool) -> None:
         assert client.state is State.CLOSED
 
 
+@pytest.mark.parametrize("inline", [False, True])
+def test_close_with_a_mute_server_tells_everybody_in_time(inline: bool) -> None:
+    """Less time than the goodbye may take is not all spent on it: `Closed` is told before `close` returns."""
+    with Simulator() as sim:
+        client = client_of(sim, inline_callbacks=inline).connect()
+        told: list[Event] = []
+        client.on(Closed, told.append)
+        stream = client.stream(Closed)
+        sim.stall()
+        client.close(0.9)
+        assert told == list(stream) == [Closed(None)]
+
+
+def test_a_client_that_may_not_wait_is_closed_at_once(sim: Simulator) -> None:
+    """`close(0)` does not wait for the threads, but closed is final."""
+    client = client_of(sim).connect()
+    client.close(0)
+    assert client.state is client.stats.state is State.CLOSED
+    client.close()
+
+
 def test_close_while_tcp_is_accepted_and_nothing_else(mute_port: int) -> None:
     """The hanging upgrade is interrupted."""
     client = Client("k", url=f"ws://127.0.0.1:{mute_port}/").start()
