@@ -71,8 +71,12 @@ def event_key(event: Event) -> str | None:
 
 
 def is_channel(value: object) -> TypeGuard[Channel]:
-    """Whether it can be subscribed to; `Channel` itself, the base of those that can, is none."""
-    return isinstance(value, tuple(CHANNELS))
+    """Whether it can be subscribed to.
+
+    `Channel` itself, the base of those that can, is none; nor is one of a user's subclass, which would equal no other
+    of the same id: the server would be told twice of what it knows once.
+    """
+    return type(value) in CHANNELS
 
 
 def check_kind(kind: object) -> Kind:
@@ -91,10 +95,10 @@ def check_kind(kind: object) -> Kind:
 
 def key_of(channel: Channel) -> tuple[type[Event], str]:
     """The event class that a channel's events have, and the key they carry."""
-    for kind, (brought, key) in CHANNELS.items():
-        if isinstance(channel, kind):
-            return brought, key(channel)
-    raise TypeError(f"expected Bot(…), Price(…) or Transactions(…), got {type(channel).__name__}")
+    brought, key = CHANNELS.get(type(channel), (None, None))
+    if brought is None or key is None:
+        raise TypeError(f"expected Bot(…), Price(…) or Transactions(…), got {type(channel).__name__}")
+    return brought, key(channel)
 
 
 _METHODS: Final = (MethodType, BuiltinMethodType, MethodWrapperType)
@@ -250,12 +254,14 @@ class RouteTable(Generic[T]):
         """The tokens under which a target is registered."""
         wanted = identity(target)
         with self._lock:
-            return [token for token, (_, entry) in self._registered.items() if entry.identity == wanted]
+            registered = self._registered.copy()  # a finalizer, or a signal handler, may edit it meanwhile
+            return [token for token, (_, entry) in registered.items() if entry.identity == wanted]
 
     def targets(self) -> list[T]:
         """All registered targets."""
         with self._lock:
-            return [entry.target for _, entry in self._registered.values()]
+            registered = self._registered.copy()  # likewise
+            return [entry.target for _, entry in registered.values()]
 
     def _places(self, kinds: tuple[Kind, ...]) -> list[tuple[_Route[T], str | None]]:
         places: dict[tuple[type[Event], str | None], None] = {}

@@ -1040,6 +1040,10 @@ def test_wrong_settings_are_refused_on_construction(wrong: dict[str, Any]) -> No
     assert name in str(caught.value) or "API key" in str(caught.value)
 
 
+class Token(Price):
+    """A user's own kind of channel."""
+
+
 WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "connect(text)": lambda c: c.connect("1"),  # type: ignore[arg-type]
     "connect(negative)": lambda c: c.connect(-1),
@@ -1054,6 +1058,7 @@ WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "subscribe(text)": lambda c: c.subscribe("m"),  # type: ignore[call-overload]
     "subscribe(class)": lambda c: c.subscribe(Price),  # type: ignore[call-overload]
     "subscribe(base)": lambda c: c.subscribe(Channel()),
+    "subscribe(subclass)": lambda c: c.subscribe(Token("m")),
     "subscribe(list)": lambda c: c.subscribe([Price("m")]),  # type: ignore[call-overload]
     "subscribe(callback=7)": lambda c: c.subscribe(Price("m"), callback=7),  # type: ignore[call-overload]
     "unsubscribe()": lambda c: c.unsubscribe(),
@@ -1068,6 +1073,7 @@ WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "stream(maxsize=1.5)": lambda c: c.stream(maxsize=1.5),  # type: ignore[call-overload]
     "stream(overflow)": lambda c: c.stream(overflow="explode"),  # type: ignore[call-overload]
     "latest(text)": lambda c: c.latest("m"),  # type: ignore[arg-type]
+    "latest(subclass)": lambda c: c.latest(Token("m")),
     "latest(event class)": lambda c: c.latest(PriceUpdate),  # type: ignore[arg-type]
 }
 

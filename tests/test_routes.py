@@ -73,6 +73,18 @@ def test_base_channel_is_no_kind() -> None:
         key_of(Channel())
 
 
+def test_a_subclass_of_a_channel_is_no_kind() -> None:
+    """It would equal no other channel of the same id, and the server would be told twice of what it knows once."""
+
+    class Token(Price):
+        pass
+
+    with pytest.raises(TypeError, match="got Token"):
+        check_kind(Token("m"))
+    with pytest.raises(TypeError, match="got Token"):
+        key_of(Token("m"))
+
+
 @pytest.mark.parametrize(
     ("event", "channel"),
     [
@@ -384,6 +396,30 @@ def test_only_what_is_registered_is_known() -> None:
     assert not table.knows(Event, "a")
     table.remove(1)
     assert not table.knows(PriceUpdate, "a")
+
+
+class Edited(dict[Any, Any]):
+    """A mapping from which a signal handler takes something out while it is gone through."""
+
+    def items(self) -> Any:
+        """As ever, until the second."""
+        for item in super().items():
+            yield item
+            self.pop(2, None)
+
+    def values(self) -> Any:
+        """Likewise."""
+        for value in super().values():
+            yield value
+            self.pop(2, None)
+
+
+def test_a_signal_handler_edits_the_table_that_is_gone_through() -> None:
+    """What it interrupts goes on with what was registered when it came."""
+    routes = table((Event, "a"), (Event, "b"), (Event, "c"))
+    routes._registered = Edited(routes._registered)
+    assert routes.tokens_of("a") == [0]
+    assert routes.targets() == ["a", "b", "c"]
 
 
 def test_a_finalizer_removes_the_only_other_target_of_a_key() -> None:
