@@ -29,6 +29,7 @@ else:
 __all__ = ["DEFAULT_URL", "INSTALL_SOCKS", "OVERFLOW_POLICIES", "Backoff", "Secret", "Settings", "is_loopback"]
 
 DEFAULT_URL: Final = "wss://api.allenhark.com/v1/ws"
+_URL_VARIABLE: Final = "ALLENHARK_WS_URL"
 """The vendor's endpoint."""
 
 OVERFLOW_POLICIES: Final = ("drop_oldest", "drop_newest", "latest", "block", "error")
@@ -231,14 +232,15 @@ def _split(url: object, what: str, schemes: tuple[str, ...]) -> SplitResult:
 
 
 def _check_url(instance: Settings, _attribute: Attribute[Any], value: object) -> None:
-    parts = _split(value, "Client(url=…)", ("wss", "ws"))
+    what = _URL_VARIABLE if value and value == os.environ.get(_URL_VARIABLE) else "Client(url=…)"
+    parts = _split(value, what, ("wss", "ws"))
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError("Client(url=…) must not carry a user name or password: pass api_key instead")
+        raise ConfigurationError(f"{what} must not carry a user name or password: pass api_key instead")
     if parts.fragment:
-        raise ConfigurationError("Client(url=…) must not have a fragment (#…): RFC 6455, section 3")
+        raise ConfigurationError(f"{what} must not have a fragment (#…): RFC 6455, section 3")
     if parts.scheme == "ws" and not instance.allow_insecure and not is_loopback(parts.hostname or ""):
         raise ConfigurationError(
-            "Client(url=…) with ws:// would send the API key in clear: use wss://, or pass allow_insecure=True"
+            f"{what} with ws:// would send the API key in clear: use wss://, or pass allow_insecure=True"
         )
 
 
@@ -286,6 +288,8 @@ def _check_ssl_context(_instance: object, _attribute: Attribute[Any], value: obj
 
     if not isinstance(value, ssl.SSLContext):
         raise ConfigurationError(f"Client(ssl_context=…) takes an ssl.SSLContext, got {type(value).__name__}")
+    if value.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ConfigurationError("Client(ssl_context=…) is a server's: pass one of ssl.create_default_context()")
 
 
 def _check_overflow(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -335,4 +339,4 @@ def key_from_environment() -> Secret:
 
 def url_from_environment() -> str:
     """``ALLENHARK_WS_URL``, or the vendor's endpoint."""
-    return os.environ.get("ALLENHARK_WS_URL") or DEFAULT_URL
+    return os.environ.get(_URL_VARIABLE) or DEFAULT_URL

@@ -162,6 +162,9 @@ def test_other_types() -> None:
     """Each says what it takes."""
     assert problem_of(backoff=0.5) == "Client(backoff=…) takes a Backoff, got float"
     assert problem_of(ssl_context=True) == "Client(ssl_context=…) takes an ssl.SSLContext, got bool"
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    wanted = "Client(ssl_context=…) is a server's: pass one of ssl.create_default_context()"
+    assert problem_of(ssl_context=server) == wanted
     wanted = "Client(callback_overflow=…) must be one of drop_oldest, drop_newest, latest, block, error"
     assert problem_of(callback_overflow="drop") == wanted
     assert problem_of(callback_overflow=["block"]) == wanted
@@ -389,6 +392,15 @@ def test_key_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALLENHARK_API_KEY")
     with pytest.raises(ConfigurationError, match=told):
         key_from_environment()
+
+
+def test_a_url_of_the_environment_is_called_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever passed none is not told of an argument."""
+    monkeypatch.setenv("ALLENHARK_WS_URL", "ws://example.org")
+    told = "ALLENHARK_WS_URL with ws:// would send the API key in clear: use wss://, or pass allow_insecure=True"
+    assert problem_of(url=url_from_environment()) == told
+    monkeypatch.setenv("ALLENHARK_WS_URL", "example.org")
+    assert problem_of(url=url_from_environment()) == "ALLENHARK_WS_URL must start with wss:// or ws://"
 
 
 def test_url_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
