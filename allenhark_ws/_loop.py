@@ -101,6 +101,7 @@ class Loop:
     _driver: Driver = field(init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _runs_on: int | None = field(default=None, init=False)
+    _starts_on: int | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         if self._settings.inline_callbacks:
@@ -167,6 +168,7 @@ class Loop:
             with self._lock:
                 if self.started:
                     return False
+                self._starts_on = threading.get_ident()
                 self.started = mine = True
             self._launch()
         except BaseException:  # Ctrl-C too: without the I/O thread nobody else would ever end the client
@@ -174,6 +176,9 @@ class Loop:
                 self.session.close()
                 self._finish()
             raise
+        finally:
+            if mine:
+                self._starts_on = None
         return True
 
     def _launch(self) -> None:
@@ -336,7 +341,7 @@ class Loop:
 
     def join(self, deadline: float) -> None:
         """Wait until both threads have ended, or the monotonic deadline; does not wait for the caller's own thread."""
-        if self.started and not self.runs_here():
+        if self.started and not self.runs_here() and not self._is_held_up_here():
             self.wait_for(lambda: False, deadline)
             if self.callbacks is not None and not self.callbacks.runs_here():
                 self.callbacks.join(deadline)
@@ -348,6 +353,22 @@ class Loop:
     def runs_here(self) -> bool:
         """Whether the caller is the I/O thread."""
         return threading.get_ident() == self._runs_on
+
+    def _is_held_up_here(self) -> bool:
+        """Whether the threads cannot end before the caller has returned.
+
+        A signal handler, or a finalizer, runs in the middle of whatever its thread does.  If that is a start, or an
+        edit, the lock that it holds is held until then.
+        """
+        if self._starts_on == threading.get_ident():
+            return True
+        # In this order: whoever has the lock of the tables may wait for that of the wake-up.
+        if self._driver.sleeper.is_held_here:
+            return True
+        if self.callbacks is not None and self.callbacks.queue.is_held_here:
+            return True
+        router = self._driver.outlet.router()
+        return router is not None and router.is_held_here
 
     @property
     def at_rest(self) -> bool:

@@ -20,7 +20,7 @@ from .config import OVERFLOW_POLICIES
 from .errors import AllenHarkError, SlowConsumer
 from .events import Event, LifecycleEvent, PriceUpdate
 
-__all__ = ["Drained", "EventQueue", "TimedOut", "wait_slices"]
+__all__ = ["Drained", "EventQueue", "TimedOut", "held_here", "wait_slices"]
 
 _SLICE: Final = 0.5
 """The longest single wait of the main thread, seconds.
@@ -60,6 +60,15 @@ def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
         except RuntimeError:
             condition.acquire()
         raise
+    return True
+
+
+def held_here(lock: threading.RLock) -> bool:
+    """Whether the caller's thread holds the lock."""
+    try:
+        threading.Condition(lock).notify(0)  # wakes nobody, and raises if it does not
+    except RuntimeError:
+        return False
     return True
 
 
@@ -264,6 +273,11 @@ class EventQueue:
     def would_wait(self) -> bool:
         """Whether taking would have to wait: nothing is queued, and something may still come."""
         return not (self._finished or self._buffer)
+
+    @property
+    def is_held_here(self) -> bool:
+        """Whether the caller's thread holds the lock."""
+        return held_here(self._lock)
 
     # --- The producer's side
 

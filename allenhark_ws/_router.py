@@ -21,7 +21,7 @@ from ._counters import Counters
 from ._express import Inline, express
 from ._lanes import Incoming, Lane
 from ._places import Callback, Cell, Places
-from ._queue import EventQueue
+from ._queue import EventQueue, held_here
 from ._routes import CHANNELS, Kind, RouteTable, event_key, key_of
 from ._wanted import Wanted
 from .channels import Channel, Transactions
@@ -281,6 +281,11 @@ class Router:
         cls, key = key_of(channel)
         cell = self._cells[cls].get(key)
         return None if cell is None else cell.event
+
+    @property
+    def is_held_here(self) -> bool:
+        """Whether the caller's thread holds the lock of the tables, or of a stream's queue."""
+        return held_here(self._lock) or any(queue.is_held_here for queue in self._queues.targets())
 
     # --- Delivering, from the I/O thread
 

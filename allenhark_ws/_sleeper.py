@@ -47,6 +47,12 @@ class Sleeper:
         if wakeup is not None:
             wakeup.wake()
 
+    @property
+    def is_held_here(self) -> bool:
+        """Whether the caller's thread is in the middle of `wake`."""
+        wakeup = self._wakeup
+        return wakeup is not None and wakeup.is_held_here
+
     def watch(self, sock: socket.socket, mask: int) -> None:
         """From now on sleep until this socket, and no other, is ready for the `selectors` mask; 0 for nothing."""
         if self._watched == (sock, mask):

@@ -12,6 +12,7 @@ import threading
 from typing import Final
 
 from ._process import is_exiting
+from ._queue import held_here
 
 __all__ = ["WakeUp"]
 
@@ -54,6 +55,11 @@ class WakeUp:
         # Full, so a wake-up is pending already; or closed, so nobody waits any more.
         with contextlib.suppress(OSError):
             self._sender.send(b"\0")
+
+    @property
+    def is_held_here(self) -> bool:
+        """Whether the caller's thread holds the lock."""
+        return held_here(self._lock)
 
     def drain(self) -> None:
         """Take all wake-ups at once."""

@@ -369,7 +369,8 @@ class Client:
         """End for good: from any thread and any state, callbacks included, any number of times.
 
         It interrupts what is under way, delivers what is queued for callbacks, says goodbye and stops the threads.  It
-        never raises for what the network does.
+        never raises for what the network does.  In a signal handler that has interrupted a call on this client, just
+        where the end has to wait for that, it only begins it.
 
         Args:
             timeout: seconds it may take at most; callbacks not delivered by then are dropped, except `Closed`.

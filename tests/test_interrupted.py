@@ -7,9 +7,11 @@ client at the second, and so on until the verb is through.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -18,7 +20,7 @@ from typing import Any, Final
 import pytest
 
 import allenhark_ws
-from allenhark_ws import Bot, Client, Price, PriceUpdate, State, recording
+from allenhark_ws import Bot, Client, ClientClosed, Closed, Price, PriceUpdate, State, StreamClosed, recording
 
 from .patience import PATIENCE
 from .scripted import Scripted, price, threads_of
@@ -219,3 +221,42 @@ def test_ctrl_c_at_every_call_of_recording(tmp_path: Path) -> None:
         if not came:
             break
     gc.collect()
+
+
+AMIDST: dict[str, Callable[[Client], object]] = {
+    "_launch": lambda client: client.start(),
+    "_hold": lambda client: client.subscribe(A),
+    "_hooks": lambda client: client.stream(A).get_batch(1, timeout=0),
+    "_send": lambda client: client.reconnect(),
+}
+"""Functions that the end of the client has to wait for, and what calls them: the first starts the threads, the others
+run under the lock of the tables, of a stream and of the wake-up."""
+
+
+@pytest.mark.parametrize("amidst", AMIDST)
+def test_a_signal_handler_that_closes_does_not_wait_for_what_it_interrupts(amidst: str) -> None:
+    """It begins the end, which comes when the interrupted call goes on."""
+    with Scripted() as s:
+        client, taken, told = s.client, list[float](), list[Closed]()
+        client.on(Closed, told.append)
+        if amidst != "_launch":
+            s.ready()
+
+        def close(frame: FrameType, event: str, _argument: object) -> None:
+            if event == "call" and frame.f_code.co_name == amidst and not taken:
+                began = time.monotonic()
+                taken.append(began)
+                client.close(PATIENCE)
+                taken.append(time.monotonic() - began)
+
+        before = sys.getprofile()
+        sys.setprofile(close)
+        try:
+            with contextlib.suppress(ClientClosed, StreamClosed):
+                AMIDST[amidst](client)
+        finally:
+            sys.setprofile(before)
+        client.close(PATIENCE)
+        assert taken[1] < PATIENCE
+        assert told == [Closed(None)]
+        assert threads_of(client) == []
