@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -243,6 +244,78 @@ def test_a_conversion_that_is_cut_off(tmp_path: Path, source: Path, overwrite: b
     assert not overwrite or target.read_text() == "precious"
 
 
+def no_hard_links(_path: Path, _target: Path) -> None:
+    """What a file system says that has none."""
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_until_it_is_complete_there_is_no_table(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Not even an empty one; nor is one replaced that came meanwhile."""
+    target = tmp_path / "day.csv"
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", no_hard_links)
+    seen: list[bool] = []
+    assert convert(source, target, progress=lambda *_: seen.append(target.exists())).rows == 4
+    assert set(seen) == {False}
+    assert read_csv(target) == ROWS
+    target.unlink()
+    with pytest.raises(FileExistsError, match=r"there is such a file already.*day\.csv"):
+        convert(source, target, progress=lambda *_: target.write_text("precious"))
+    assert target.read_text() == "precious"
+    assert {each.name for each in tmp_path.iterdir()} == {source.name, target.name}
+
+
+def test_a_conversion_whose_process_is_killed(tmp_path: Path, source: Path) -> None:
+    """Nothing bears the table's name, and what it left behind is in nobody's way."""
+    target = tmp_path / "day.csv"
+    code = f"""
+import os
+from allenhark_ws.recording import convert
+convert({str(source)!r}, {str(target)!r}, progress=lambda *_: os._exit(7))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
+    assert [each.suffix for each in tmp_path.iterdir() if each != source] == [".part"]
+    assert convert(source, target).rows == 4
+    assert read_csv(target) == ROWS
+
+
+@pytest.mark.parametrize(("verb", "overwrite"), [("hardlink_to", False), ("replace", True)])
+def test_ctrl_c_once_the_table_is_there(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, verb: str, overwrite: bool
+) -> None:
+    """It is complete, so it stays."""
+    publish = getattr(Path, verb)
+
+    def publish_and_be_interrupted(path: Path, other: Any) -> None:
+        publish(path, other)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, verb, publish_and_be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "day.csv", overwrite=overwrite)
+    assert read_csv(tmp_path / "day.csv") == ROWS
+    assert {each.name for each in tmp_path.iterdir()} == {source.name, "day.csv"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes as POSIX has them")
+def test_what_has_the_name_may_be_no_file(tmp_path: Path, source: Path) -> None:
+    """A pipe, or a link to nothing, is refused like a file, and replaced like one."""
+    pipe, link = tmp_path / "pipe.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "nothing.csv")
+    for target in (pipe, link):
+        with pytest.raises(FileExistsError, match="there is such a file already"):
+            convert(source, target)
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
+    for target in (pipe, link):
+        convert(source, target, overwrite=True)
+        assert read_csv(target) == ROWS
+    assert {each.name for each in tmp_path.iterdir()} == {source.name, pipe.name, link.name}
+
+
 def test_what_cannot_be_converted(tmp_path: Path, source: Path) -> None:
     """It is refused before anything is made."""
     with pytest.raises(ConfigurationError, match=r"day\.xlsx: a table's name ends in \.csv"):
@@ -252,8 +325,9 @@ def test_what_cannot_be_converted(tmp_path: Path, source: Path) -> None:
     (tmp_path / "other.jsonl").write_text("precious")
     with pytest.raises(RecordingError):
         convert(tmp_path / "other.jsonl", tmp_path / "day.csv")
-    with pytest.raises(FileNotFoundError):
-        convert(source, tmp_path / "nowhere" / "day.csv")
+    for overwrite in (False, True):
+        with pytest.raises(FileNotFoundError, match=r"nowhere.+day\.csv'"):
+            convert(source, tmp_path / "nowhere" / "day.csv", overwrite=overwrite)
     assert not (tmp_path / "day.csv").exists()
 
 

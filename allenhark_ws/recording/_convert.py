@@ -141,23 +141,47 @@ class _Rows:
 
 @contextlib.contextmanager
 def _replacing(path: str, *, overwrite: bool) -> Generator[IO[bytes]]:
-    """A file that becomes the one of this name when all went well, and goes away when not."""
-    if not overwrite:
-        try:
-            Path(path).open("xb").close()  # whoever comes second is told so at once
-        except FileExistsError:
-            text = "there is such a file already: choose another, or have it overwritten"
-            raise FileExistsError(errno.EEXIST, text, path) from None
+    """A file that becomes the one of this name when all went well, and goes away when not.
+
+    Until then nothing has the name, or what had it before, even if the process is killed.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise _is_there(path)
     part = Path(f"{path}.{uuid4().hex[:8]}.part")  # nobody else's
     try:
         with part.open("xb") as file:
             yield file
-        part.replace(path)
-    except BaseException:
+        if overwrite:
+            part.replace(path)
+        else:
+            _publish(part, path)
+    except BaseException as error:
         part.unlink(missing_ok=True)
-        if not overwrite:
-            Path(path).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(part):
+            error.filename = path  # the one that was asked for
         raise
+
+
+def _publish(part: Path, path: str) -> None:
+    """Give the file its name, unless something has that by now.
+
+    Raises:
+        FileExistsError: something has.
+    """
+    try:
+        Path(path).hardlink_to(part)
+    except FileExistsError:
+        raise _is_there(path) from None
+    except (OSError, NotImplementedError):  # there are no hard links here: look first, and rename
+        if os.path.lexists(path):
+            raise _is_there(path) from None
+        part.rename(path)
+    else:
+        part.unlink()
+
+
+def _is_there(path: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "there is such a file already: choose another, or have it overwritten", path)
 
 
 class _Table(Protocol):
