@@ -2,27 +2,55 @@
 
 Each number has one writer, the I/O thread or the callback thread, and may be read by any thread: single attributes are
 replaced whole, so a reader sees the old or the new value.  Neighbours: `_intake`, `_router`, `_network`, `_session` and
-`_dispatch` count, `client` takes snapshots.  It must never take a lock: counting is part of every message.
+`_dispatch` count, `client` takes snapshots, `metrics` reads the round trips.  It must never take a lock: counting is
+part of every message.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ._frozen import FrozenMapping
 from .state import State
 from .stats import Stats
 
-__all__ = ["Counters"]
+__all__ = ["Counters", "RoundTrips"]
 
 _MAX_TYPES: Final = 100
 """Distinct message types counted by name: a hostile server may invent a new one with every message."""
 
 _MAX_NAME: Final = 100
 """Characters of a type counted by name: they may be as long as a message."""
+
+_LENGTHS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, math.inf)
+"""Seconds by which round trips are told apart: from a loopback's to the pong timeout."""
+
+
+@frozen
+class RoundTrips:
+    """Every round trip there was, by its length; replaced whole, so that what is read belongs together.
+
+    Attributes:
+        within: how many took so many seconds or less; the last of these lengths is infinite.
+        total: seconds of all together.
+    """
+
+    within: Mapping[float, int] = field(factory=lambda: dict.fromkeys(_LENGTHS, 0))
+    total: float = 0.0
+
+    def and_one(self, rtt: float) -> RoundTrips:
+        """These and one more."""
+        return RoundTrips({length: n + (rtt <= length) for length, n in self.within.items()}, self.total + rtt)
+
+    @property
+    def mean(self) -> float:
+        """Their mean; there must be one."""
+        return self.total / self.within[math.inf]
 
 
 @define
@@ -44,7 +72,7 @@ class Counters:
     rtt_min: float | None = None
     rtt_avg: float | None = None
     clock_offset: float | None = None
-    _rtts: int = 0
+    round_trips: RoundTrips = RoundTrips()
 
     def count_type(self, name: str) -> None:
         """One more message of this wire type."""
@@ -63,10 +91,10 @@ class Counters:
 
     def measure(self, rtt: float, offset: float | None) -> None:
         """One more round trip, and the clock offset if its pong had a timestamp."""
-        self._rtts += 1
+        self.round_trips = self.round_trips.and_one(rtt)
         self.rtt_last = rtt
         self.rtt_min = rtt if self.rtt_min is None else min(rtt, self.rtt_min)
-        self.rtt_avg = rtt if self.rtt_avg is None else self.rtt_avg + (rtt - self.rtt_avg) / self._rtts
+        self.rtt_avg = self.round_trips.mean
         if offset is not None:
             self.clock_offset = offset
 

@@ -11,24 +11,25 @@ callback to every data event.  For tracing there is nothing here: hook into ``cl
 message with its `received_at`, of each loss, retry and gap, and of slow and failing callbacks.
 
 Needs the extra ``metrics``: ``pip install "allenhark-ws[metrics]"``.  Neighbours: none; it uses the package through its
-public names only.  It must never keep a client alive.
+public names, but for the round trips, which `Stats` does not tell one by one.  It must never keep a client alive.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define
 
-from . import BotUpdate, Client, ConfigurationError, DataEvent, Pong, PriceUpdate, State, Stream, TradeExecuted
+from . import BotUpdate, Client, ConfigurationError, DataEvent, PriceUpdate, State, Stream, TradeExecuted
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Histogram
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError:
     raise ImportError(
@@ -39,7 +40,7 @@ __all__ = ["ClientMetrics"]
 
 _PREFIX: Final = "allenhark_ws_"
 _LATENCIES: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the histograms' buckets, seconds: from a loopback's round trip to the pong timeout."""
+"""Upper bounds of the histograms' buckets, seconds; those of round trips are the same."""
 
 _COUNTERS: Final = (
     ("received_bytes", "bytes_received", "Payload bytes of the messages received."),
@@ -77,7 +78,7 @@ class _Watched:
     client: weakref.ref[Client]
     streams: dict[str, weakref.ref[Stream[Any]]]
     histograms: Sequence[Histogram]
-    callbacks: list[Callable[[Any], None]] = field(factory=list[Callable[[Any], None]])
+    callback: Callable[[DataEvent], None] | None = None
 
     def has_ended(self) -> bool:
         """Whether the client is closed, in whichever way, or gone."""
@@ -103,7 +104,8 @@ class ClientMetrics(Collector):
     ``…_stream_queued_events`` and ``…_stream_high_water_events``.  Queues are looked at when scraped: what came and
     went in between shows in the high water alone.
 
-    Histograms: ``…_rtt_seconds``, one observation for each pong; with ``latency=True`` also
+    Histograms: ``…_rtt_seconds``, each ping that was answered, from the client's beginning on as the counters; with
+    ``latency=True`` also
 
     - ``…_latency_seconds``: from the server's timestamp in a price or a trade to the moment the frame was read here.
       Two clocks are in it: it is wrong by as much as they differ, for which see ``…_clock_offset_seconds``.  Where that
@@ -132,7 +134,6 @@ class ClientMetrics(Collector):
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._lock = threading.Lock()
         self._watched: list[_Watched] = []
-        self._rtt = _histogram("rtt_seconds", "Round trips from a ping to its pong.")
         self._latency = _histogram(
             "latency_seconds",
             "From the server's timestamp to the read of the frame, the difference of clocks included.",
@@ -162,7 +163,7 @@ class ClientMetrics(Collector):
         for label in (name, *(streams or {})):
             _check_label(label)
         references = {label: weakref.ref(stream) for label, stream in (streams or {}).items()}
-        used = (self._rtt, self._latency, self._delay) if latency else (self._rtt,)
+        used = (self._latency, self._delay) if latency else ()
         watched = _Watched(name, weakref.ref(client), references, used)
         if client.state is State.CLOSED:
             client.start()  # raises what it ended with
@@ -171,10 +172,9 @@ class ClientMetrics(Collector):
             self._make_room(name)
             self._check_new(name, client)
             self._watched.append(watched)
-            rtt, *times = (histogram.labels(name) for histogram in used)
-        watched.callbacks.append(client.on(Pong, _rtt_observer(watched.client, rtt)))
+            times = [histogram.labels(name) for histogram in used]
         if times:
-            watched.callbacks.append(client.on(DataEvent, _latency_observer(*times)))
+            watched.callback = client.on(DataEvent, _latency_observer(*times))
 
     def _make_room(self, name: str) -> None:
         """A client that is made anew takes the place of the one that failed, whoever holds that still."""
@@ -193,8 +193,8 @@ class ClientMetrics(Collector):
             gone = [watched for watched in self._watched if watched.client() is client]
             self._forget(gone)
         for watched in gone:
-            for callback in watched.callbacks:
-                client.off(callback)
+            if watched.callback is not None:
+                client.off(watched.callback)
 
     def _forget_the_dead(self) -> None:
         self._forget([watched for watched in self._watched if watched.living() is None])
@@ -208,7 +208,7 @@ class ClientMetrics(Collector):
     def describe(self) -> Iterable[Metric]:
         """The names, for the registry to check; no client is looked at."""
         yield from _Families().all
-        for histogram in (self._rtt, self._latency, self._delay):
+        for histogram in (self._latency, self._delay):
             yield from histogram.describe()
 
     def collect(self) -> Iterator[Metric]:
@@ -222,7 +222,7 @@ class ClientMetrics(Collector):
             if client is not None:
                 families.read(each, client)
         yield from families.all
-        for histogram in (self._rtt, self._latency, self._delay):
+        for histogram in (self._latency, self._delay):
             yield from histogram.collect()
 
 
@@ -245,6 +245,9 @@ class _Families:
         ]
         self._queued = gauge(_PREFIX + "stream_queued_events", "Events waiting in the stream.", labels=both)
         self._high_water = gauge(_PREFIX + "stream_high_water_events", "Most events that ever waited.", labels=both)
+        self._round_trips = HistogramMetricFamily(
+            _PREFIX + "rtt_seconds", "Round trips from a ping to its pong.", labels=("client",)
+        )
 
     @property
     def all(self) -> Iterator[Metric]:
@@ -253,6 +256,7 @@ class _Families:
         yield from (family for family, _ in self._counters)
         yield from (family for family, _ in self._gauges)
         yield from (family for family, _ in self._stream_counters)
+        yield self._round_trips
 
     def read(self, watched: _Watched, client: Client) -> None:
         """Add what a client has to tell."""
@@ -270,6 +274,9 @@ class _Families:
             value = getattr(stats, key)
             if value is not None:
                 gauge.add_metric(labels, value)
+        trips = client._counters.round_trips  # noqa: SLF001 - no others know how many there were of which length
+        buckets = [("+Inf" if length == math.inf else str(length), count) for length, count in trips.within.items()]
+        self._round_trips.add_metric(labels, buckets, trips.total)
         for label, reference in watched.streams.items():
             stream = reference()
             if stream is not None:
@@ -289,18 +296,6 @@ def _histogram(name: str, told: str) -> Histogram:
 def _check_label(label: object) -> None:
     if not isinstance(label, str) or not label:
         raise ConfigurationError(f"a client's or a stream's name must be some text, got {label!r}")
-
-
-def _rtt_observer(client: weakref.ref[Client], rtts: Histogram) -> Callable[[Pong], None]:
-    """A callback for pongs; the round trip itself is among the client's stats."""
-
-    def observe_rtt(_pong: Pong) -> None:
-        held = client()
-        rtt = None if held is None else held.stats.rtt_last
-        if rtt is not None:
-            rtts.observe(rtt)
-
-    return observe_rtt
 
 
 def _latency_observer(latencies: Histogram, delays: Histogram) -> Callable[[DataEvent], None]:

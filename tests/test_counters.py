@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,10 +14,12 @@ from allenhark_ws._counters import Counters
 
 def test_counting_begins_with_nothing() -> None:
     """Every number is 0, every measure and time unknown."""
-    counts = asdict(Counters(), filter=lambda attribute, _: not attribute.name.startswith("_"))
+    counts = asdict(Counters())
     unknown = {"connected_since", "rtt_last", "rtt_min", "rtt_avg", "clock_offset"}
     assert {name for name, value in counts.items() if value is None} == unknown
     assert counts.pop("received_by_type") == {}
+    trips = counts.pop("round_trips")
+    assert ({*trips["within"].values()}, trips["total"]) == ({0}, 0)
     assert {value for name, value in counts.items() if name not in unknown} == {0}
 
 
@@ -58,6 +61,21 @@ def test_round_trips() -> None:
     counters.measure(1.0, None)
     counters.measure(2.0, None)
     assert (counters.rtt_last, counters.rtt_min, counters.rtt_avg) == (2.0, 1.0, 2.0)
+
+
+def test_round_trips_by_their_length() -> None:
+    """Each counts in every class that it is no longer than; what was read before stays as it was."""
+    counters = Counters()
+    before = counters.round_trips
+    for rtt in (0.0, 0.001, 0.25, 0.26, 11.0):
+        counters.measure(rtt, None)
+    trips = counters.round_trips
+    told = {0.001: 2, 0.0025: 2, 0.1: 2, 0.25: 3, 0.5: 4, 10.0: 4, math.inf: 5}
+    assert {length: trips.within[length] for length in told} == told
+    assert [*trips.within] == sorted(trips.within)
+    assert trips.total == 0.0 + 0.001 + 0.25 + 0.26 + 11.0
+    assert counters.rtt_avg == trips.total / 5
+    assert {*before.within.values()} == {0}
 
 
 def test_the_clock_offset_is_the_last_one_known() -> None:

@@ -167,12 +167,12 @@ def test_a_closed_client_is_told_of_no_more(
     metrics.add(first, "main", latency=True)
     metrics.add(other, "other")
     sim.advance(30)
-    assert value(registry, "rtt_seconds_count") == 1
+    assert value(registry, "rtt_seconds_count") == 2
     first.close()
     assert not [s for family in scrape(registry).values() for s in family.samples if s.labels["client"] == "main"]
     metrics.add(sim.client(), "main")
     assert value(registry, "rtt_seconds_count") == 0
-    assert value(registry, "rtt_seconds_count", client="other") == 1
+    assert value(registry, "rtt_seconds_count", client="other") == 2
 
 
 def test_a_name_is_free_before_the_next_scrape(sim: VirtualSimulator, metrics: ClientMetrics) -> None:
@@ -217,7 +217,7 @@ def test_a_client_that_failed_is_told_of(
 
 
 def test_a_forgotten_client_is_collected(registry: CollectorRegistry, metrics: ClientMetrics) -> None:
-    """The registry keeps neither a client nor its streams alive, callbacks that measure included."""
+    """The registry keeps neither a client nor its streams alive, the callback that measures included."""
     client = Client("key", url="ws://127.0.0.1:1")
     stream = client.stream(Price("M"))
     metrics.add(client, "main", latency=True, streams={"prices": stream})
@@ -278,7 +278,7 @@ def test_backlog(sim: VirtualSimulator, registry: CollectorRegistry, metrics: Cl
 
 
 def test_round_trips(sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics) -> None:
-    """One observation for each pong, in the bucket of its length."""
+    """One for each ping that was answered, the first pong's too, in the bucket of its length."""
     client = sim.client()
     metrics.add(client.connect(), "main")
     sim.mute_pongs()
@@ -286,13 +286,41 @@ def test_round_trips(sim: VirtualSimulator, registry: CollectorRegistry, metrics
     sim.advance(0.2)
     sim.mute_pongs(False)
     sim.advance(30)
-    assert value(registry, "rtt_seconds_count") == 2
+    assert value(registry, "rtt_seconds_count") == 3
     assert value(registry, "rtt_seconds_sum") == pytest.approx(0.2)
     assert [value(registry, "rtt_seconds_bucket", le=bound) for bound in ("0.001", "0.1", "0.25", "+Inf")] == [
-        *(1, 1),
         *(2, 2),
+        *(3, 3),
     ]
     assert value(registry, "latency_seconds_count") is None
+
+
+def test_each_round_trip_counts_once(
+    sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics
+) -> None:
+    """When several pongs come together, and when one comes that nobody asked for."""
+    client = sim.client(heartbeat_interval=4.0)
+    metrics.add(client.connect(), "main")
+    sim.mute_pongs()
+    sim.advance(8.5)
+    sim.mute_pongs(False)
+    sim.send_raw('{"type": "pong"}')
+    assert client.stats.received_by_type["pong"] == 4
+    assert value(registry, "rtt_seconds_count") == 3
+    assert value(registry, "rtt_seconds_sum") == 0.0 + 4.5 + 0.5
+    assert value(registry, "rtt_avg_seconds") == pytest.approx(5 / 3)
+
+
+def test_the_buckets_are_the_same(sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics) -> None:
+    """Those of round trips, which the client keeps, and those of latencies, which the metrics keep."""
+    metrics.add(sim.client(), "main", latency=True)
+    families = scrape(registry)
+    bounds = [
+        [sample.labels["le"] for sample in families[f"allenhark_ws_{name}"].samples if "le" in sample.labels]
+        for name in ("rtt_seconds", "latency_seconds", "callback_delay_seconds")
+    ]
+    assert len(bounds[0]) == 14
+    assert bounds[0] == bounds[1] == bounds[2]
 
 
 def test_latency(sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics) -> None:
@@ -336,7 +364,7 @@ def test_an_event_made_by_hand_is_no_measurement(registry: CollectorRegistry, me
 
 
 def test_removed_it_is_called_back_no_more(sim: VirtualSimulator, metrics: ClientMetrics) -> None:
-    """Neither for data nor for pongs; removing again changes nothing."""
+    """Removing again changes nothing."""
     client = sim.client()
     metrics.add(client, "main", latency=True)
     metrics.remove(client)
