@@ -172,9 +172,9 @@ class ClientMetrics(Collector):
             self._make_room(name)
             self._check_new(name, client)
             self._watched.append(watched)
-            times = [histogram.labels(name) for histogram in used]
-        if times:
-            watched.callback = client.on(DataEvent, _latency_observer(*times))
+            if latency:
+                observer = _latency_observer(self._latency.labels(name), self._delay.labels(name))
+                watched.callback = client.on(DataEvent, observer)
 
     def _make_room(self, name: str) -> None:
         """A client that is made anew takes the place of the one that failed, whoever holds that still."""

@@ -374,6 +374,47 @@ def test_removed_it_is_called_back_no_more(sim: VirtualSimulator, metrics: Clien
     metrics.add(client, "again")
 
 
+class TellingLock:
+    """A lock that says when somebody has to wait for it."""
+
+    def __init__(self, waits: threading.Event) -> None:
+        self._lock, self._waits = threading.Lock(), waits
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._waits.set()
+            self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+def test_removed_while_it_is_being_added(
+    sim: VirtualSimulator, metrics: ClientMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is called back no more, however far adding it had come."""
+    client, over = sim.client(), threading.Event()
+    register = client.on
+
+    def remove() -> None:
+        metrics.remove(client)
+        over.set()
+
+    removing = threading.Thread(target=remove)
+
+    def register_late(kind: Any, callback: Any) -> Any:
+        removing.start()
+        assert over.wait(PATIENCE)
+        return register(kind, callback)
+
+    monkeypatch.setattr(metrics, "_lock", TellingLock(over))
+    monkeypatch.setattr(client, "on", register_late)
+    metrics.add(client, "main", latency=True)
+    removing.join(PATIENCE)
+    assert not removing.is_alive()
+    assert client._router.callbacks_for(PriceUpdate("M", 1.0, 1.0, START)) == ()
+
+
 def test_mistakes(sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics) -> None:
     """Each is told at once, with what to do."""
     client = sim.client()
