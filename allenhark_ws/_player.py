@@ -18,7 +18,7 @@ from attrs import Factory, define, field
 
 from ._aside import Waiter
 from ._ports import Clock, Instant
-from .errors import ConnectionLost, RecordingError
+from .errors import ConnectionFailed, ConnectionLost, RecordingError
 from .recording import Group, Reader
 
 __all__ = ["MOST", "PlayedClock", "Player"]
@@ -98,8 +98,16 @@ class Player:
         return not self._speed or self._due is None or self._due <= self._clock.now().mono
 
     def open(self, wait: Waiter, wake: Callable[[], None]) -> None:
-        """Open the files; what goes wrong is told at the end of what can be played."""
-        self._sockets = socket.socketpair()
+        """Open the files; what goes wrong with them is told at the end of what can be played.
+
+        Raises:
+            ConnectionFailed: there are no file descriptors left.  Nothing stays open.
+        """
+        try:
+            self._sockets = socket.socketpair()
+        except OSError as error:
+            text = f"the replay cannot begin: {error.strerror or error} (close some files, or allow more: ulimit -n)"
+            raise ConnectionFailed(text) from error.with_traceback(None)
         try:
             self._reader = Reader(self._paths, self._note)
         except (OSError, RecordingError) as error:  # it was there when the client was made

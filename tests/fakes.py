@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -79,6 +80,23 @@ class Meddling(dict[Any, Any]):
         if finalizer is not None:
             finalizer()
         return found
+
+
+class FewDescriptors:
+    """Stands for the module `socket` in a process that has no descriptors left when it asks first.
+
+    Attributes:
+        asked: how often a pair was asked for.
+    """
+
+    asked = 0
+
+    def socketpair(self) -> tuple[socket.socket, socket.socket]:
+        """A pair, but for the first time."""
+        self.asked += 1
+        if self.asked == 1:
+            raise OSError(24, "Too many open files")
+        return socket.socketpair()
 
 
 class NoEdits:

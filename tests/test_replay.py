@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,7 @@ from allenhark_ws import (
     Closed,
     ConfigurationError,
     Connected,
+    ConnectionFailed,
     ConnectionLost,
     DataEvent,
     Event,
@@ -36,6 +38,7 @@ from allenhark_ws import (
     Pong,
     Price,
     PriceUpdate,
+    Reconnecting,
     RecordingError,
     ServerEvent,
     State,
@@ -49,7 +52,7 @@ from allenhark_ws._replay import _Replay
 from allenhark_ws.recording import Group, Reader
 from allenhark_ws.recording._format import HEADER, encode
 
-from .fakes import settings
+from .fakes import FewDescriptors, settings
 from .patience import PATIENCE
 from .processes import Script, posix
 from .scripted import JumpingClock, Scripted, await_end, price, run_aside, threads_of
@@ -709,6 +712,21 @@ def test_a_file_that_goes_away(tmp_path: Path, path: Path) -> None:
     other.write_text("precious")
     with pytest.raises(RecordingError, match="no recording"):
         client.run_forever()
+
+
+def test_without_descriptors_it_begins_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no failure of the background thread, but one of an attempt, which is told and made again."""
+    few = FewDescriptors()
+    monkeypatch.setattr("allenhark_ws._player.socket", few)
+    monkeypatch.setattr("allenhark_ws._replay.random", SimpleNamespace(random=lambda: 0.0))  # no wait
+    retry, connected, *_, closed = played(replay(prices(path, 2), speed=0))
+    assert isinstance(retry, Reconnecting)
+    assert isinstance(retry.cause, ConnectionFailed)
+    assert "the replay cannot begin: Too many open files (close some files, or allow more" in str(retry.cause)
+    assert isinstance(retry.cause.__cause__, OSError)
+    assert isinstance(connected, Connected)
+    assert closed == Closed(None)
+    assert few.asked == 2
 
 
 class Failing(Reader):

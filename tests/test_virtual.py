@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 import weakref
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ from allenhark_ws import (
 )
 from allenhark_ws.testing import VirtualSimulator, _time
 
+from .fakes import FewDescriptors
 from .patience import PATIENCE
 from .scripted import outcome, price, run_aside
 
@@ -233,6 +236,39 @@ def test_attempts_that_are_used_up(sim: VirtualSimulator) -> None:
     assert client.error.attempts == 3
     with pytest.raises(ConnectionFailed, match="gave up after 3 failed attempts"):
         client.connect()
+
+
+def test_without_descriptors_an_attempt_fails(sim: VirtualSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told and made again; the server knows nothing of it."""
+    few = FewDescriptors()
+    monkeypatch.setattr("allenhark_ws.testing._line.socket", few)
+    client = sim.client()
+    retries = client.stream(Reconnecting)
+    client.start()
+    sim.advance(0)
+    cause = retries.get_nowait().cause
+    assert isinstance(cause, ConnectionFailed)
+    assert "no virtual line: Too many open files (close some files, or allow more" in str(cause)
+    assert isinstance(cause.__cause__, OSError)
+    assert (sim.connections, sim.history) == (0, ())
+    sim.advance(1)
+    assert client.state is State.READY
+    assert (sim.connections, len(sim.history), few.asked) == (1, 1, 2)
+
+
+def test_a_refused_line_leaves_nothing_open(sim: VirtualSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptors are released at once."""
+    pairs: list[tuple[socket.socket, socket.socket]] = []
+
+    def pair() -> tuple[socket.socket, socket.socket]:
+        pairs.append(socket.socketpair())
+        return pairs[-1]
+
+    monkeypatch.setattr("allenhark_ws.testing._line.socket", SimpleNamespace(socketpair=pair))
+    sim.refuse()
+    sim.client().start()
+    sim.advance(1)
+    assert {end.fileno() for both in pairs for end in both} <= {-1}
 
 
 def test_a_wrong_key(sim: VirtualSimulator) -> None:

@@ -66,14 +66,23 @@ class Line:
     _lost: ConnectionLost | None = field(default=None, init=False)
 
     def open(self, wait: object, wake: object) -> None:  # noqa: ARG002 - takes no time, so there is nothing to wait for
-        """Be accepted, or refused."""
-        conversation = self._exchange.connect(self)
-        if conversation is None:
-            raise ConnectionFailed("the virtual simulator refuses connections")
-        self.conversation = conversation
-        self._ends = near, far = socket.socketpair()
+        """Be accepted, or refused.
+
+        Raises:
+            ConnectionFailed: refused, or there are no file descriptors left.  Nothing stays open.
+        """
+        try:
+            self._ends = near, far = socket.socketpair()
+        except OSError as error:
+            text = f"no virtual line: {error.strerror or error} (close some files, or allow more: ulimit -n)"
+            raise ConnectionFailed(text) from error.with_traceback(None)
         near.setblocking(False)
         far.setblocking(False)
+        conversation = self._exchange.connect(self)
+        if conversation is None:
+            self.disown()
+            raise ConnectionFailed("the virtual simulator refuses connections")
+        self.conversation = conversation
 
     @property
     def sock(self) -> socket.socket:
