@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import socket
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from allenhark_ws import ConnectionFailed, HandshakeRejected
 from allenhark_ws.cli import main
 from allenhark_ws.cli._advice import advice
 from allenhark_ws.cli._certificate import Certificate, look_at
-from allenhark_ws.cli._doctor import _clock
+from allenhark_ws.cli._doctor import _clock, _Unused
 from allenhark_ws.cli._steps import STEPS, Steps
 from allenhark_ws.testing import FaultProxy
 
@@ -162,6 +164,27 @@ def test_without_a_key_it_goes_as_far_as_the_upgrade(
     report = json.loads(capsys.readouterr().out)
     assert (report["ok"], report["exit_code"], report["failed"]) == (False, 2, None)
     assert next(step for step in report["steps"] if step["step"] == "auth")["advice"] == how
+
+
+def test_without_a_key_nothing_is_sent_whatever_is_logged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log tells how far the client is; what it does with the connection hangs on nothing of the kind."""
+    monkeypatch.delenv("ALLENHARK_API_KEY")
+    monkeypatch.setattr(logging.getLogger("allenhark_ws"), "disabled", True)
+    with Simulator() as server:
+        assert main(["doctor", "--url", server.url]) == 2
+        server.wait_for(lambda: server.history and not server.connections)
+        assert (server.received, server.violations) == ([], [])
+    assert "auth     not tried: there is no API key\n" in capsys.readouterr().out
+
+
+def test_without_a_key_a_forked_child_lets_go_of_the_connection() -> None:
+    """As of any other that is being opened."""
+    disowned: list[bool] = []
+    transport: Any = SimpleNamespace(disown=lambda: disowned.append(True))
+    _Unused(transport).disown()
+    assert disowned == [True]
 
 
 def test_without_a_key_a_failure_is_found_all_the_same(

@@ -16,9 +16,10 @@ import ssl
 import textwrap
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
-from attrs import field, frozen
+from attrs import define, frozen
 from rich.text import Text
 
 from allenhark_ws import (
@@ -35,6 +36,7 @@ from allenhark_ws import (
     __version__,
 )
 
+from .._ports import Transport, TransportFactory
 from ._certificate import look_at
 from ._options import NO_KEY, Server
 from ._output import paper, say
@@ -68,13 +70,13 @@ def run_doctor(server: Server, *, as_json: bool, timeout: float) -> int:
     Raises:
         ConfigurationError: the URL or the key cannot be used.
     """
-    make = server.client if server.has_key else server.client_without_key
+    make = server.client if server.has_key else partial(server.client_without_key, _Keyless)
     client = make(connect_timeout=timeout, pong_timeout=timeout, backoff=Backoff(max_attempts=1))
     url = server.url.partition("?")[0]  # the query could hold anything
     steps = Steps(secure=url.startswith("wss:"))
     screen = _Screen(steps, quiet=as_json)
     screen.begin(url)
-    error = _Examination(client, steps, url, timeout, screen.show, has_key=server.has_key).run()
+    error = _Examination(client, steps, url, timeout, screen.show).run()
     code = _code(error) if server.has_key else 2
     if as_json:
         print(_report(url, steps, code))
@@ -93,6 +95,37 @@ def _code(error: AllenHarkError | None) -> int:
 
 class _FarEnough(ConnectionFailed):
     """Without a key the connection is not to be used: its opening fails when it is complete."""
+
+
+@define(eq=False)
+class _Unused:
+    """A connection that is given up once it is open; it has what there is to a transport until then."""
+
+    _transport: Transport
+
+    def open(self, wait: Any, wake: Callable[[], None]) -> None:
+        """Open it, and leave.
+
+        Raises:
+            ConnectionFailed: it could not be opened; `_FarEnough`: it could.
+        """
+        self._transport.open(wait, wake)
+        self._transport.abort(1000)
+        raise _FarEnough("there is no key to send")
+
+    def disown(self) -> None:
+        """Let go of the descriptors."""
+        self._transport.disown()
+
+
+class _Keyless(Client):
+    """A client that opens connections and sends nothing on them."""
+
+    def _wire(self, settings: Any, connect: TransportFactory, *others: Any, **more: Any) -> None:
+        def unused(settings: Any, redact: Callable[[str], str]) -> Transport:
+            return cast("Transport", _Unused(connect(settings, redact)))
+
+        super()._wire(settings, unused, *others, **more)
 
 
 def _cause(error: AllenHarkError | None) -> AllenHarkError:
@@ -116,7 +149,6 @@ class _Examination:
         url: the endpoint.
         timeout: seconds for each answer.
         show: called with each step that is over.
-        has_key: whether there is one; if not, the connection is given up before it is sent.
     """
 
     client: Client
@@ -124,11 +156,10 @@ class _Examination:
     url: str
     timeout: float
     show: Callable[[Step], object]
-    has_key: bool = field(kw_only=True)
 
     def run(self) -> AllenHarkError | None:
         """Connect, watch, measure; the error that ended it, if one did."""
-        with _watched(self.client, None if self.has_key else "upgrade") as happenings:
+        with _watched(self.client) as happenings:
             self.client.start()
             while True:
                 moment, what = happenings.get()
@@ -177,17 +208,10 @@ def _pong(best: float | None, mean: float | None, error: AllenHarkError | None) 
 
 
 @contextlib.contextmanager
-def _watched(
-    client: Client, last_step: str | None
-) -> Generator[queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]]:
-    """What the client logs of its connecting and tells of its life, with the moment; it is closed afterwards.
-
-    Args:
-        client: not started.
-        last_step: what it must not get beyond; None: there is no such step.
-    """
+def _watched(client: Client) -> Generator[queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]]:
+    """What the client logs of its connecting and tells of its life, with the moment; it is closed afterwards."""
     happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]] = queue.SimpleQueue()
-    watcher = _Watcher(happenings, last_step)
+    watcher = _Watcher(happenings)
     logger = logging.getLogger("allenhark_ws")
     level = logger.level
     logger.addHandler(watcher)
@@ -204,25 +228,15 @@ def _watched(
 class _Watcher(logging.Handler):
     """Passes on the records of a connection being opened."""
 
-    def __init__(
-        self, happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]], last_step: str | None
-    ) -> None:
+    def __init__(self, happenings: queue.SimpleQueue[tuple[float, Mapping[str, Any] | Event]]) -> None:
         super().__init__()
         self._happenings = happenings
-        self._last_step = last_step
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called on the thread that connects, within its opening, which fails by what is raised here.
-
-        Raises:
-            _FarEnough: the last step is done.
-        """
+        """Called on the thread that connects."""
         opening = getattr(record, "opening", None)
-        if opening is None:
-            return
-        self._happenings.put((time.monotonic(), opening))
-        if (opening["step"], opening["outcome"]) == (self._last_step, "done"):
-            raise _FarEnough("there is no key to send")
+        if opening is not None:
+            self._happenings.put((time.monotonic(), opening))
 
 
 def _clock(offset: float | None, rtt: float | None) -> Step:

@@ -132,16 +132,14 @@ class Server:
             **options,
         )
 
-    def client_without_key(self, **options: Any) -> Client:
-        """A client for somebody who sees to it that it sends nothing: what it has for a key is none.
+    def client_without_key(self, make: Callable[..., Client], **options: Any) -> Client:
+        """A client, not started, made by a class whose clients send nothing: what it has for a key is none.
 
         Raises:
             click.UsageError: a file does not hold what it should.
             ConfigurationError: the URL cannot be used.
         """
-        from allenhark_ws import Client  # noqa: PLC0415 - likewise
-
-        return Client("there-is-no-key", url=self.url, ssl_context=_trust(self.ca_file), **options)
+        return make("there-is-no-key", url=self.url, ssl_context=_trust(self.ca_file), **options)
 
 
 def examples(*lines: str) -> str:
