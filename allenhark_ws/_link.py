@@ -53,7 +53,8 @@ class Link:
         last_heard: when the last frame arrived; when it was opened, before the first.
         first_pong_deadline: by when the first pong has to come.
         next_ping_at: when the next heartbeat is due.
-        next_slot: before this time nothing may be sent (`max_send_rate`).
+        next_slot: before this time no request may be sent (`max_send_rate`).
+        gave_way: a heartbeat took the slot that a request waits for.
         ready_at: when the first pong came, or None before it.
         pong_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
         unread_until: how long the first pong is still looked for among what came before its deadline, or None.
@@ -67,6 +68,7 @@ class Link:
     first_pong_deadline: float
     next_ping_at: float
     next_slot: float
+    gave_way: bool = False
     ready_at: float | None = None
     pong_deadline: float | None = None
     unread_until: float | None = None

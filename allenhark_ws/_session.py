@@ -365,9 +365,15 @@ class Session:
         self._send(link, encode_ping(), now)
 
     def _beat(self, link: Link, now: Instant) -> None:
-        if now.mono >= link.next_ping_at:
-            self._ping(link, now)
-            link.next_ping_at = now.mono + self._settings.heartbeat_interval
+        """Ping when that is due; a request that waits for its slot gives way once, or it might wait for ever."""
+        if now.mono < link.next_ping_at:
+            return
+        slot = link.next_slot
+        self._ping(link, now)
+        if link.gave_way:
+            link.next_slot = slot
+        link.gave_way = bool(link.todo)
+        link.next_ping_at = now.mono + self._settings.heartbeat_interval
 
     def _check_life(self, link: Link, now: Instant, silent_at: float) -> None:
         """Before READY a pong has to come in time, afterwards anything."""
@@ -425,6 +431,7 @@ class Session:
             if not link.todo or now.mono < link.next_slot:
                 return
             item = link.next_item()
+            link.gave_way = False
             if isinstance(item, Channel):
                 self._reconcile(link, item, now)
             else:
@@ -441,7 +448,7 @@ class Session:
         self._take_slot(link, now)
 
     def _take_slot(self, link: Link, now: Instant) -> None:
-        """Auth and pings go out when due, requests wait for their slot; each message takes one."""
+        """Auth and heartbeats go out when due, requests wait for their slot; each message takes one."""
         if self._settings.max_send_rate is not None:
             link.next_slot = max(link.next_slot, now.mono) + 1 / self._settings.max_send_rate
 

@@ -165,7 +165,7 @@ class Client:
         callback_buffer: events queued for the callback thread at most.
         callback_overflow: what happens when more come; the values of `stream`'s `overflow`.
         inline_callbacks: run callbacks on the background thread: lowest latency, and a slow one delays everything.
-        max_send_rate: messages sent per second at most; None: no limit.
+        max_send_rate: messages sent per second at most; None: no limit.  Heartbeats do not wait for it.
         ssl_context: an `ssl.SSLContext` to verify the server with; None: the system's certificates.
         proxy: a URL (``http://``, ``socks5h://``…), None for the environment's, False for none.
         headers: further HTTP headers for the upgrade.

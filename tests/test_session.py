@@ -1251,6 +1251,23 @@ def test_heartbeats_do_not_wait_for_a_slot_but_take_one() -> None:
     assert bench.after(8.0) == [SUB_ONE]
 
 
+@pytest.mark.parametrize(
+    ("rate", "interval", "apart"), [(1.0, 1.0, 2.0), (0.5, 1.0, 4.0), (0.25, 0.5, 8.0), (2.0, 0.5, 1.0)]
+)
+def test_heartbeats_as_frequent_as_slots_leave_some_to_requests(rate: float, interval: float, apart: float) -> None:
+    """A request gives way to a heartbeat once."""
+    bench = Bench(max_send_rate=rate, heartbeat_interval=interval).ready()
+    bench.session.want([Price(str(number)) for number in range(5)])
+    sent: list[float] = []
+    for turn in range(100):
+        for output in bench.after(0.5):
+            if output == PING:
+                bench.hear(Pong())
+            else:
+                sent.append(turn * 0.5)
+    assert [after - before for before, after in zip(sent, sent[1:], strict=False)] == [apart] * 4
+
+
 def test_without_a_send_rate_everything_goes_at_once() -> None:
     """The default."""
     bench = Bench(ONE, TWO, THREE).early()
