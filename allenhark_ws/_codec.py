@@ -27,9 +27,10 @@ from attrs import Attribute, fields, frozen, resolve_types
 from ._dicts import stdlib_lane
 from ._json import InvalidJSON, is_object, parse
 from ._lanes import MAX_DEPTH, Lane, is_shallow, undeclared
+from ._spelling import SPELLINGS
 from ._strict import Absent, Misfit, decimal_number, float_number, json_type, moment, text, whole_number
 from ._twins import INTERCHANGEABLE
-from .channels import Bot, Channel, Price, Transactions
+from .channels import Channel, Transactions
 from .config import Secret
 from .events import (
     BotUpdate,
@@ -52,13 +53,6 @@ __all__ = ["Codec", "encode_auth", "encode_ping", "encode_subscribe", "encode_un
 _Message = dict[str, Any]
 
 # Out ------------------------------------------------------------------------------------------------------------------
-
-_CHANNEL_KEYS: Final[Mapping[type[Channel], tuple[str, str, str]]] = {
-    Bot: ("bot", "botId", "bot_id"),
-    Price: ("price", "mint", "mint"),
-    Transactions: ("transactions", "wallet", "wallet"),
-}
-"""Of each channel: its name on the wire, the key of its id, the attribute that holds it."""
 
 
 def encode_auth(secret: Secret) -> bytes:
@@ -97,7 +91,7 @@ def encode_unsubscribe(channel: Channel) -> bytes:
 
 def _encode_request(kind: str, channel: Channel) -> bytes:
     try:
-        name, key, attribute = _CHANNEL_KEYS[type(channel)]
+        name, key, attribute = SPELLINGS[type(channel)]
     except KeyError:
         raise TypeError(f"{type(channel).__name__} is no channel: pass Bot, Price or Transactions") from None
     identifier = encode_basestring_ascii(getattr(channel, attribute))
@@ -168,8 +162,8 @@ _DATA_EVENTS: Final[Mapping[str, type[DataEvent]]] = {
 """Of each type of message, its event; what has no builder of its own in `Codec` is decoded by this line alone.
 
 By it an event is delivered, counted, recorded, and shown in tables, notebooks and the command line.  A builder is for
-what more than the fields decides, a lane in `_lanes` for what comes by the thousand; the package's `__init__` has the
-name once it is to be public.
+what more than the fields decides, a lane in `_structs` and `_dicts` for what comes by the thousand; the package's
+`__init__` has the name once it is to be public.
 """
 
 

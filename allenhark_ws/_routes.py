@@ -25,11 +25,9 @@ __all__ = ["ANY_OTHER", "CHANNELS", "Kind", "RouteTable", "check_kind", "event_k
 T = TypeVar("T")
 Kind = type[Event] | Channel
 
-_CLASSES: Final = tuple(
-    cls for cls in map(vars(events).get, events.__all__) if isinstance(cls, type) and issubclass(cls, Event)
-)
+_CLASSES: Final = tuple(cls for cls in vars(events).values() if isinstance(cls, type) and issubclass(cls, Event))
 _CONCRETE: Final = tuple(cls for cls in _CLASSES if sum(issubclass(other, cls) for other in _CLASSES) == 1)
-"""Those without public subclasses: the twins of `_twins` are no events of their own."""
+"""Those of `events` without subclasses there: the twins of `_twins` are no events of their own."""
 
 
 CHANNELS: Final[dict[type[Channel], tuple[type[DataEvent], Callable[[Any], str]]]] = {
@@ -39,7 +37,7 @@ CHANNELS: Final[dict[type[Channel], tuple[type[DataEvent], Callable[[Any], str]]
 }
 """Of each channel: the class of the events that it brings, and what gives its id, the key that they carry.
 
-How the wire spells a channel stands in `_codec`, and how an error names one in `events.ServerError`.
+How the wire spells a channel stands in `_spelling`.
 """
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ._json import is_object
+from ._spelling import SPELLINGS
 from .errors import AuthenticationError, ConnectionFailed, ConnectionLost, shortened
 from .events import DataEvent, ServerError, ServerEvent, UnknownMessage
 
@@ -70,7 +71,7 @@ _ASIDE: Final = frozenset(
 _READ: Final = 4096
 """Characters of all texts together that are read: an honest reply has fewer, and reading a million takes a second."""
 
-_CHANNEL_KEYS: Final = ("channel", "botId", "mint", "wallet")
+_CHANNEL_KEYS: Final = ("channel", *(spelling.key for spelling in SPELLINGS.values()))
 
 
 def _words(event: ServerError | UnknownMessage) -> str:

@@ -1,10 +1,10 @@
 """Channels: what a client can subscribe to.
 
 A channel is a small frozen value, usable as a dict key.  The three kinds and the one identifier each takes come from
-the vendor's page, section "Subscriptions".  Another takes its class here, its line in `_codec` (`_CHANNEL_KEYS`), and
-what it brings in `_routes` (`CHANNELS`, `_KEYS`).
+the vendor's page, section "Subscriptions".  Another takes its class here, its line in `_spelling`, and what it brings
+in `_routes` (`CHANNELS`, `_KEYS`).
 
-Neighbours: `events` tells the channel of an event, `_codec` writes a channel into a subscribe message.  It must never
+Neighbours: `events` tells the channel of an event, `_spelling` knows what a message calls it.  It must never
 know how the wire spells them.
 
 Type checkers read in `_event` what events a channel brings, see `_typing`; when running there is no such thing.

@@ -27,6 +27,7 @@ from attrs import field, frozen
 from ._frozen import FrozenMapping, freeze
 from ._hints import Later
 from ._json import InvalidJSON, is_object, parse
+from ._spelling import SPELLINGS
 from .channels import Bot, Channel, Price, Transactions
 
 if TYPE_CHECKING:
@@ -318,11 +319,6 @@ class ServerError(ServerEvent):
     code: int | str | None = None
 
     _held: ClassVar[Mapping[str, tuple[type, ...]]] = {"message": (str,), "code": (str, int)}
-    _kinds: ClassVar[tuple[tuple[str, str, Callable[[str], Channel]], ...]] = (
-        ("bot", "botId", Bot),
-        ("price", "mint", Price),
-        ("transactions", "wallet", Transactions),
-    )
 
     @property
     def extra(self) -> Mapping[str, Any]:
@@ -336,9 +332,9 @@ class ServerError(ServerEvent):
         """The channel that the error's keys name, in the spelling of a subscribe message."""
         message = self._message()
         name = message.get("channel")
-        for kind, key, make in self._kinds:
-            if name in (None, kind) and key in message:
-                return _channel(make, message[key])
+        for kind, spelling in SPELLINGS.items():
+            if name in (None, spelling.name) and spelling.key in message:
+                return _channel(kind, message[spelling.key])
         return None
 
 

@@ -61,7 +61,7 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
         frozenset({"_redact"}),
         frozenset({"dataframe"}),
     ),
-    (frozenset({"config", "events", "errors", "channels", "stats", "state", "_typing"}),),
+    (frozenset({"config", "events", "errors", "channels", "_spelling", "stats", "state", "_typing"}),),
     (
         *(frozenset({"_frozen"}), frozenset({"_html"}), frozenset({"_json"}), frozenset({"_process"})),
         frozenset({"_hints"}),
@@ -123,7 +123,7 @@ SANS_IO: Final = frozenset(
     {
         *("_session", "_link", "_verdict", "_counters", "_backoff", "_frames"),
         *("_codec", "_dicts", "_lanes", "_structs", "_strict", "_twins"),
-        *("_frozen", "_json", "channels", "events", "errors", "state", "stats"),
+        *("_frozen", "_json", "channels", "_spelling", "events", "errors", "state", "stats"),
     }
 )
 """Modules that get everything as arguments: bytes, the time, randomness."""

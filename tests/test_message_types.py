@@ -1,15 +1,21 @@
 """A type of message that is added, and a channel: their classes and their lines in the tables are all it takes.
 
-Here they are added while the test runs; README, "Adding a message type", says where they go for good.
+Where these go, README says ("Adding a message type"); the last test follows it in a copy of the package, the others add
+them while they run.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
+from inspect import getsource
 from operator import attrgetter
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +23,7 @@ from typing import ClassVar
 import pytest
 from attrs import frozen
 
-from allenhark_ws import Channel, DataEvent, InvalidMessage, _routes, recording
+from allenhark_ws import Channel, DataEvent, InvalidMessage, _routes, _spelling, recording
 from allenhark_ws import _codec as codec
 from allenhark_ws.recording._table import COLUMNS, row
 
@@ -63,7 +69,7 @@ class Pool(Channel):
 @pytest.fixture
 def channel(monkeypatch: pytest.MonkeyPatch) -> Pool:
     """What goes into the codec and the routes."""
-    monkeypatch.setitem(codec._CHANNEL_KEYS, Pool, ("pool", "poolAddress", "address"))
+    monkeypatch.setitem(_spelling.SPELLINGS, Pool, _spelling.Spelling("pool", "poolId", "address"))
     monkeypatch.setitem(_routes.CHANNELS, Pool, (PoolOpened, attrgetter("address")))
     monkeypatch.setitem(_routes._KEYS, PoolOpened, attrgetter("pool"))
     return Pool("p")
@@ -117,6 +123,63 @@ def test_a_field_without_a_column_that_json_has_no_word_for() -> None:
     assert (values["event_type"], values["slot"], values["timestamp"]) == ("PoolOpened", 7, OPENED_AT)
 
 
+EDITS = (
+    ("events.py", "        return _channel(Price, self.mint)\n", f"\n\n{getsource(PoolOpened)}"),
+    ("_codec.py", "    Pong,\n", "    PoolOpened,\n"),
+    ("_codec.py", '    "price_update": PriceUpdate,\n', '    "pool_opened": PoolOpened,\n'),
+    ("channels.py", "        def _event(self) -> BotUpdate: ...\n", f"\n\n{getsource(Pool)}"),
+    ("_spelling.py", "import Bot, Channel,", " Pool,"),
+    (
+        "_spelling.py",
+        '    Bot: Spelling("bot", "botId", "bot_id"),\n',
+        '    Pool: Spelling("pool", "poolId", "address"),\n',
+    ),
+    ("_routes.py", "import Bot, Channel,", " Pool,"),
+    ("_routes.py", "DataEvent, Event,", " PoolOpened,"),
+    ("_routes.py", '    Bot: (BotUpdate, attrgetter("bot_id")),\n', '    Pool: (PoolOpened, attrgetter("address")),\n'),
+    ("_routes.py", "    BotUpdate: _bot,\n", '    PoolOpened: attrgetter("pool"),\n'),
+)
+"""What README says of a message type and of a channel: the file, what it has, and what is put behind that."""
+
+PROGRAM = f"""
+import allenhark_ws
+from allenhark_ws.channels import Pool
+from allenhark_ws.events import PoolOpened
+from tests.scripted import Scripted
+
+print(allenhark_ws.__path__[0])
+with Scripted() as s:
+    own, every = s.client.stream(Pool("p")), s.client.stream(PoolOpened)
+    s.ready()
+    s.wire.push({{**{MESSAGE}, "pool": "q"}}, {MESSAGE})
+    print([each.get(timeout={PATIENCE}).pool for each in (own, every, every)], s.client.latest(Pool("p")).slot)
+    print(s.wire.sent[-1])
+"""
+
+
+def test_what_readme_says_is_all_it_takes(tmp_path: Path) -> None:
+    """In a copy of the package; to the consumers of the channel and of the class."""
+    copied = tmp_path / "allenhark_ws"
+    shutil.copytree(Path(codec.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, before, added in EDITS:
+        text = (copied / name).read_text(encoding="utf-8")
+        assert text.count(before) == 1, (name, before)
+        (copied / name).write_text(text.replace(before, before + added), encoding="utf-8")
+    request = {"type": "subscribe", "channel": "pool", "poolId": "p"}
+    assert _run(PROGRAM, tmp_path).splitlines() == [str(copied), "['p', 'q', 'p'] 7", str(request)]
+
+
+def _run(program: str, folder: Path) -> str:
+    """What a program says that finds its modules in a folder first."""
+    tests = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", program]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | tests, capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
 def test_a_channel_is_subscribed_and_brings_its_events(channel: Pool) -> None:
     """To those who asked for it, and no other's; the last one is remembered, and the end is told to the server."""
     called: list[object] = []
@@ -124,7 +187,7 @@ def test_a_channel_is_subscribed_and_brings_its_events(channel: Pool) -> None:
         stream = s.client.stream(channel)
         handle = s.client.subscribe(channel, callback=called.append)
         s.ready()
-        assert s.wire.sent[-1] == {"type": "subscribe", "channel": "pool", "poolAddress": "p"}
+        assert s.wire.sent[-1] == {"type": "subscribe", "channel": "pool", "poolId": "p"}
         s.wire.push({**MESSAGE, "pool": "another"}, MESSAGE)
         event = stream.get(timeout=PATIENCE)
         assert isinstance(event, PoolOpened)
@@ -133,5 +196,5 @@ def test_a_channel_is_subscribed_and_brings_its_events(channel: Pool) -> None:
         handle.close()
         stream.close()
         s.settle()
-        assert s.wire.sent[-1] == {"type": "unsubscribe", "channel": "pool", "poolAddress": "p"}
+        assert s.wire.sent[-1] == {"type": "unsubscribe", "channel": "pool", "poolId": "p"}
     assert called == [event]

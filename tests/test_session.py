@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -1265,7 +1266,7 @@ def test_heartbeats_as_frequent_as_slots_leave_some_to_requests(rate: float, int
                 bench.hear(Pong())
             else:
                 sent.append(turn * 0.5)
-    assert [after - before for before, after in zip(sent, sent[1:], strict=False)] == [apart] * 4
+    assert [after - before for before, after in pairwise(sent)] == [apart] * 4
 
 
 def test_without_a_send_rate_everything_goes_at_once() -> None:
