@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
-__all__ = ["Interrupted", "Waiter", "call_aside"]
+__all__ = ["Interrupted", "TookTooLong", "Waiter", "call_aside"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,10 @@ wanted."""
 
 class Interrupted(Exception):
     """Raised by a `Waiter`: nobody wants the connection that is being opened any more; release it and let this pass."""
+
+
+class TookTooLong(Exception):
+    """What was called aside was not done by its deadline; no `TimeoutError`, which it may have raised itself."""
 
 
 @define
@@ -89,7 +93,7 @@ def call_aside(  # noqa: PLR0913 - all by name
             others may still need the connection.
 
     Raises:
-        TimeoutError: the deadline passed.
+        TookTooLong: the deadline passed.
         Interrupted: the waiter said so.
         BaseException: whatever the function raised.
     """
@@ -101,7 +105,7 @@ def call_aside(  # noqa: PLR0913 - all by name
     try:
         while not call.done:
             if clock() >= deadline:
-                raise TimeoutError(name)
+                raise TookTooLong(name)
             wait(None, 0, deadline)
     finally:
         call.abandoned = True

@@ -20,7 +20,7 @@ from typing import Final, TypeVar, cast
 
 from attrs import define, field, frozen
 
-from ._aside import Waiter, call_aside
+from ._aside import TookTooLong, Waiter, call_aside
 from .errors import ConnectionFailed
 
 __all__ = ["GuardedSocket", "Head", "Opening", "describe", "disown", "wanted_mask"]
@@ -68,6 +68,7 @@ class Opening:
         timeout: seconds all phases together may take.
         deadline: when that is over, on `clock`.
         sockets: every socket made for it, to be closed on any failure.
+        phase: what is going on, in words.
     """
 
     wait: Waiter
@@ -76,13 +77,15 @@ class Opening:
     timeout: float
     deadline: float
     sockets: list[socket.socket] = field(factory=list[socket.socket])
+    phase: str = ""
 
     def check(self, phase: str) -> float:
-        """The time now.
+        """The time now, as the phase goes on.
 
         Raises:
             ConnectionFailed: the deadline passed.
         """
+        self.phase = phase
         now = self.clock()
         if now >= self.deadline:
             raise self.timed_out(phase)
@@ -124,11 +127,12 @@ class Opening:
             ConnectionFailed: the deadline passed.
             Exception: what the function raised.
         """
+        self.phase = phase
         try:
             return call_aside(
                 function, name=name, wait=self.wait, wake=self.wake, deadline=self.deadline, clock=self.clock
             )
-        except TimeoutError:
+        except TookTooLong:
             pass
         raise self.timed_out(phase)
 

@@ -156,6 +156,11 @@ class Loop:
         """The terminal error, if the client ended, or is about to end, with one."""
         return self.session.error or self._requested_error
 
+    @property
+    def phase(self) -> str:
+        """What an attempt that is not READY yet is at, in words; empty when there is none."""
+        return self._driver.network.phase
+
     def start(self) -> bool:
         """Start the threads; whether it was this call that did.
 

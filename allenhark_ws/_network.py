@@ -15,7 +15,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ._aside import Interrupted, Waiter, call_aside
+from ._aside import Interrupted, TookTooLong, Waiter, call_aside
 from ._codec import encode_auth
 from ._counters import Counters
 from ._ports import Clock, Transport, TransportFactory
@@ -118,6 +118,8 @@ class Network:
                 key = self._call_for_key(key)
             except (ConfigurationError, Interrupted):
                 raise
+            except TookTooLong:
+                problem = f"it took longer than connect_timeout={self._settings.connect_timeout:g} s"
             except BaseException as error:  # noqa: BLE001 - the user's function may raise anything
                 problem = f"{type(error).__name__}{_place(error.__traceback__)}"
         if problem is not None:  # not chained: the text of such an error may hold the key, which only its author knows
@@ -134,6 +136,14 @@ class Network:
             deadline=self._clock.now().mono + self._settings.connect_timeout,
             clock=lambda: self._clock.now().mono,
         )
+
+    @property
+    def phase(self) -> str:
+        """What an attempt that is not READY yet is at, in words; any thread may ask."""
+        candidate = self.candidate
+        if candidate is None:
+            return "" if self.transport is None else "waiting for the first pong"
+        return candidate.phase or ("calling api_key" if self._settings.api_key.is_callable else "")
 
     # --- Sending
 

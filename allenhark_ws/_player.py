@@ -76,6 +76,7 @@ class Player:
     _clock: PlayedClock
     held_back: bool = False
     has_audience: bool = False
+    phase: str = field(default="", init=False)
     wants_write: bool = field(default=False, init=False)
     backlog: int = field(default=0, init=False)
     send_deadline: float | None = field(default=None, init=False)

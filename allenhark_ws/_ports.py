@@ -53,6 +53,9 @@ class Transport(Protocol):
     """One connection; see `_transport.Transport`, of which this is what the loop needs."""
 
     @property
+    def phase(self) -> str: ...
+
+    @property
     def sock(self) -> socket.socket: ...
 
     @property

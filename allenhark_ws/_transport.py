@@ -154,6 +154,12 @@ class Transport:
         finally:
             self._opening = None
 
+    @property
+    def phase(self) -> str:
+        """What `open` is doing, in words; empty before and afterwards."""
+        opening = self._opening  # which ends while another thread asks
+        return "" if opening is None else opening.phase
+
     # -- what the loop asks -------------------------------------------------------------------------------------------
 
     @property

@@ -153,8 +153,8 @@ class Client:
         reconnect, close                        a new connection; the end
 
     Args:
-        api_key: the key, or a callable without arguments that gives it, asked anew for every connection.  None: the
-            environment's ``ALLENHARK_API_KEY``.
+        api_key: the key, or a callable without arguments that gives it, asked anew for every connection, within a
+            `connect_timeout` of its own.  None: the environment's ``ALLENHARK_API_KEY``.
         url: the endpoint, ``wss://`` (``ws://`` on loopback only).  None: ``ALLENHARK_WS_URL``, else the vendor's.
         heartbeat_interval: seconds between pings; the vendor's page says 30.
         pong_timeout: seconds after a ping in which anything must arrive, or the connection is dropped and retried.
@@ -328,7 +328,8 @@ class Client:
 
     def _give_up(self, patience: float) -> None:
         """End the client with `ConnectTimeout`, or with the terminal error that came first."""
-        last = self._loop.session.last_failure or ConnectionFailed("the first attempt was still under way")
+        under_way = ": ".join(filter(None, ("the first attempt was still under way", self._loop.phase)))
+        last = self._loop.session.last_failure or ConnectionFailed(under_way)
         reason = getattr(last, "reason", str(last))
         error = ConnectTimeout(reason, attempts=self._counters.attempts or None, timeout=patience)
         error.__cause__ = last

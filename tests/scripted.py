@@ -140,6 +140,7 @@ class Wire:
         self.wants_write = False
         self.backlog = 0
         self.send_deadline: float | None = None
+        self.phase = ""
         self.sent: list[dict[str, Any]] = []
         self.left: list[tuple[str, int | None]] = []
         self._inbox: deque[bytes] = deque()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from allenhark_ws._aside import Interrupted, call_aside
+from allenhark_ws._aside import Interrupted, TookTooLong, call_aside
 
 from .patience import PATIENCE
 from .peers import Clock, Waiting
@@ -98,7 +98,7 @@ class _Hanging:
 
 
 def test_deadline_leaves_the_call_behind() -> None:
-    """At the deadline TimeoutError is raised; the late result is dropped and wakes nobody."""
+    """At the deadline TookTooLong is raised; the late result is dropped and wakes nobody."""
     hanging, clock = _Hanging(), Clock()
 
     def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
@@ -106,7 +106,7 @@ def test_deadline_leaves_the_call_behind() -> None:
         clock.now = deadline
         return False
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TookTooLong):
         call_aside(hanging, name="dns", wait=wait, wake=hanging.wake, deadline=clock.now + 5, clock=clock)
     hanging.finish()
     assert hanging.woken == 0

@@ -345,13 +345,40 @@ def test_connect_timeout_closes_the_client_and_tells_the_last_failure(sim: Simul
     assert outcome(client.run_forever) is error
 
 
-def test_connect_timeout_during_the_first_attempt(mute_port: int) -> None:
-    """Without any failure yet the cause and the text say so."""
-    client = Client("k", url=f"ws://127.0.0.1:{mute_port}/")
-    with pytest.raises(ConnectTimeout, match="under way") as caught:
+def give_up_at(client: Client, phase: str) -> ConnectTimeout:
+    """Let the first attempt get as far as that, and connect in vain."""
+    client.start()
+    while client._loop.phase != phase:
+        threading.Event().wait(0.001)
+    with pytest.raises(ConnectTimeout) as caught:
         client.connect(0.05)
-    assert isinstance(caught.value.__cause__, ConnectionFailed)
     assert client.state is State.CLOSED
+    return caught.value
+
+
+@pytest.mark.parametrize(("scheme", "phase"), [("ws", "WebSocket upgrade at"), ("wss", "TLS handshake with")])
+def test_connect_timeout_during_the_first_attempt(mute_port: int, scheme: str, phase: str) -> None:
+    """Without any failure yet the cause and the text say what it was at."""
+    where = f"127.0.0.1:{mute_port}"
+    error = give_up_at(Client("k", url=f"{scheme}://{where}/"), f"{phase} {where}")
+    assert error.reason == f"the first attempt was still under way: {phase} {where}"
+    assert isinstance(error.__cause__, ConnectionFailed)
+    assert error.__cause__.reason == error.reason
+
+
+def test_connect_timeout_while_the_key_is_asked_for(mute_port: int) -> None:
+    """Likewise: a program's own function may be what takes so long."""
+    answer = threading.Event()
+    client = Client(lambda: str(answer.wait(PATIENCE)), url=f"ws://127.0.0.1:{mute_port}/")
+    assert give_up_at(client, "calling api_key").reason.endswith("still under way: calling api_key")
+    answer.set()
+
+
+def test_connect_timeout_before_the_first_pong(sim: Simulator) -> None:
+    """Likewise: whether the key was accepted is not known."""
+    sim.mute_pongs()
+    reason = give_up_at(client_of(sim), "waiting for the first pong").reason
+    assert reason.endswith("still under way: waiting for the first pong")
 
 
 def test_connect_timeout_defaults_to_the_setting(mute_port: int) -> None:

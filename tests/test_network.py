@@ -42,6 +42,7 @@ class Line:
     wants_write: bool = False
     backlog: int = 0
     send_deadline: float | None = None
+    phase: str = ""
 
     @property
     def sock(self) -> socket.socket:
@@ -166,6 +167,32 @@ def test_what_it_comes_to_hold_is_no_argument() -> None:
 
 
 # --- Opening
+
+
+def test_what_an_attempt_is_at() -> None:
+    """As the connection being opened says, once the key is there; nothing of an attempt that has not begun."""
+    phases: list[str] = []
+
+    def look(_wait: Waiter) -> None:
+        phases.append(bench.network.phase)
+        bench.lines[0].phase = "DNS lookup of a"
+        phases.append(bench.network.phase)
+
+    def ask() -> str:
+        phases.append(bench.network.phase)
+        return "key"
+
+    bench = asking(ask)
+    bench.script = look
+    phases.append(bench.network.phase)
+    bench.network.open()
+    assert [*phases, bench.network.phase] == [
+        *("", "calling api_key", "calling api_key", "DNS lookup of a", "waiting for the first pong")
+    ]
+    of_a_text = Bench()
+    of_a_text.script = lambda _wait: phases.append(of_a_text.network.phase)
+    of_a_text.network.open()
+    assert phases[-1] == ""
 
 
 def test_an_opened_connection_is_the_transport_and_told() -> None:
@@ -349,7 +376,19 @@ def test_a_callable_has_the_connect_timeout() -> None:
     bench.network.open()
     release.set()
     assert deadlines == [START.mono + bench.settings.connect_timeout]
-    assert str(bench.session.last_failure).startswith("the api_key callable failed: TimeoutError")
+    timeout = f"it took longer than connect_timeout={bench.settings.connect_timeout:g} s"
+    assert str(bench.session.last_failure).startswith(f"the api_key callable failed: {timeout};")
+
+
+def test_a_callable_that_times_out_by_itself() -> None:
+    """It is that which failed."""
+
+    def raises() -> str:
+        raise TimeoutError
+
+    bench = asking(raises)
+    bench.network.open()
+    assert str(bench.session.last_failure).startswith("the api_key callable failed: TimeoutError in test_network.py:")
 
 
 def test_a_callable_is_not_waited_for_when_nobody_wants_the_connection() -> None:

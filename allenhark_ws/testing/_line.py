@@ -58,6 +58,7 @@ class Line:
     _exchange: Exchange
     redact: Callable[[str], str]
     conversation: Conversation = field(init=False)
+    phase: str = field(default="", init=False)
     wants_write: bool = field(default=False, init=False)
     backlog: int = field(default=0, init=False)
     send_deadline: float | None = field(default=None, init=False)
