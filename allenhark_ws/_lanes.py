@@ -234,10 +234,6 @@ class Lane:
         waiting = iter(payloads)
         return Incoming(waiting, zip(waiting, self.reading.read(payloads), strict=False))
 
-    def __call__(self, payload: bytes, received_at: datetime, wallet: Transactions | None) -> DataEvent | None:
-        """Make an event, or None."""
-        return self.make(payload, received_at, wallet)
-
 
 def undeclared(data: dict[str, Any]) -> dict[str, Any]:
     """The keys of a trade's data that the vendor's page does not declare."""

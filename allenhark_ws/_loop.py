@@ -31,10 +31,10 @@ from ._process import enrol, is_exiting
 from ._queue import EventQueue, wait_slices
 from ._redact import Redactor
 from ._router import Router
-from ._session import Flushed, Session
+from ._session import Failure, Flushed, Session
 from .channels import Channel
 from .config import Settings
-from .errors import AllenHarkError, ClientClosed
+from .errors import AllenHarkError, ClientClosed, ConnectionFailed
 from .events import Event
 from .state import State
 
@@ -160,6 +160,12 @@ class Loop:
     def phase(self) -> str:
         """What an attempt that is not READY yet is at, in words; empty when there is none."""
         return self._driver.network.phase
+
+    @property
+    def last_failure(self) -> Failure:
+        """Why it is not READY yet: the last failure, or else that the first attempt is under way, and what it is at."""
+        under_way = ": ".join(filter(None, ("the first attempt was still under way", self.phase)))
+        return self.session.last_failure or ConnectionFailed(under_way)
 
     def start(self) -> bool:
         """Start the threads; whether it was this call that did.

@@ -15,7 +15,7 @@ from ._ports import Instant
 from ._queue import EventQueue
 from ._router import Router, dropping_report, nowhere
 from ._session import Session
-from .events import Closed, Event
+from .events import Event
 
 __all__ = ["Outlet"]
 
@@ -62,13 +62,7 @@ class Outlet:
             self.emit([report])
 
     def _deliver(self, events: list[Event], *, force: bool = False) -> None:
-        """Deliver what the consumers have room for and hold the rest; `Closed` goes alone, as the last of all."""
-        if len(events) > 1 and isinstance(events[-1], Closed):
-            self._deliver(events[:-1], force=force)
-            events = events[-1:]
-            if self.held:
-                self.held.extend(events)
-                return
+        """Deliver what the consumers have room for, what that leads to before the rest, and hold what must wait."""
         router = self.router()
         while events and router is not None:
             delivery = router.deliver(events, force=force)

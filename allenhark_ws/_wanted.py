@@ -31,9 +31,6 @@ class Wanted:
         """All wanted channels."""
         return frozenset(self._holders)
 
-    def __contains__(self, channel: Channel) -> bool:
-        return channel in self._holders
-
     def hold(self, holder: Hashable, channels: Iterable[Channel]) -> list[Channel]:
         """The holder wants the channels, beside what it holds already; those that nobody wanted before."""
         added: list[Channel] = []

@@ -33,7 +33,7 @@ from ._session import Session
 from ._typing import E2, E3, Binding, Bringing, Registering
 from .channels import Channel
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
-from .errors import AllenHarkError, ClientClosed, ConnectionFailed, ConnectTimeout, FlushTimeout, RequestRejected
+from .errors import AllenHarkError, ClientClosed, ConnectTimeout, FlushTimeout, RequestRejected
 from .events import DataEvent, Event
 from .state import State
 from .stats import Stats
@@ -328,8 +328,7 @@ class Client:
 
     def _give_up(self, patience: float) -> None:
         """End the client with `ConnectTimeout`, or with the terminal error that came first."""
-        under_way = ": ".join(filter(None, ("the first attempt was still under way", self._loop.phase)))
-        last = self._loop.session.last_failure or ConnectionFailed(under_way)
+        last = self._loop.last_failure
         reason = getattr(last, "reason", str(last))
         error = ConnectTimeout(reason, attempts=self._counters.attempts or None, timeout=patience)
         error.__cause__ = last

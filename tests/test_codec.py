@@ -523,8 +523,8 @@ def test_the_lane_on_msgspec_asks_nobody_about_documented_messages() -> None:
     }
     for cls, (kind, *documented) in keys.items():
         pairs = [("type", json.dumps(kind)), *((key, FITTING[key]) for key in documented)]
-        assert type(lane(_object_text(pairs).encode(), NOW, None)) is cls
-        assert lane(_object_text([*pairs, ("more", "1")]).encode(), NOW, None) is None
+        assert type(lane.make(_object_text(pairs).encode(), NOW, None)) is cls
+        assert lane.make(_object_text([*pairs, ("more", "1")]).encode(), NOW, None) is None
 
 
 @given(st.data())
@@ -682,7 +682,7 @@ def test_large_messages_take_no_fast_lane(engine: str) -> None:
         raw = head + b',"mint":"%b"}' % (b"a" * (size - len(head) - 11))
         assert len(raw) == size
         [(_, message)] = codec.lane.incoming([raw]).pairs
-        assert [message is not None, codec.lane(raw, NOW, None) is not None] == [fast, fast]
+        assert [message is not None, codec.lane.make(raw, NOW, None) is not None] == [fast, fast]
         assert isinstance(codec.decode(raw, NOW), PriceUpdate)
 
 
@@ -700,7 +700,7 @@ def test_texts_that_come_again_are_kept_once(engine: str) -> None:
 
     def price(mint: str) -> PriceUpdate:
         raw = {"type": "price_update", "mint": mint, "price": 1, "volume": 7, "timestamp": "2024-01-15T10:30:00Z"}
-        event = lane(json.dumps(raw).encode(), NOW, None)
+        event = lane.make(json.dumps(raw).encode(), NOW, None)
         assert isinstance(event, PriceUpdate)
         assert event.mint == mint
         return event
@@ -743,7 +743,7 @@ def test_a_binary_frame_is_no_message(engine: str) -> None:
 
     raw = Binary(b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":1}')
     codec = Codec(engine=engine)
-    assert codec.lane(raw, NOW, None) is None
+    assert codec.lane.make(raw, NOW, None) is None
     event = codec.decode(raw, NOW)
     assert isinstance(event, InvalidMessage)
     assert event.reason.startswith("binary frame")
@@ -765,7 +765,7 @@ def test_without_interchangeable_classes(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("allenhark_ws._codec.INTERCHANGEABLE", False)
     raw = b'{"type":"price_update","mint":"M","price":1.5,"volume":7,"timestamp":"2024-01-15T10:30:00Z"}'
     codec = Codec()
-    assert codec.lane(raw, NOW, None) is None
+    assert codec.lane.make(raw, NOW, None) is None
     assert codec.decode(raw, NOW) == CODECS["plain"].decode(raw, NOW)
 
 
@@ -781,9 +781,9 @@ def test_an_engine_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None
     """However the string came to be: it may have been read from a file."""
     plain, stdlib, msgspec = (name.decode() for name in (b"plain", b"stdlib", b"msgspec"))
     raw = b'{"type":"transaction_confirmed","signature":"S","status":"confirmed","slot":1}'
-    assert Codec(engine=plain).lane(raw, NOW, None) is None
+    assert Codec(engine=plain).lane.make(raw, NOW, None) is None
     monkeypatch.delitem(sys.modules, "allenhark_ws._structs", raising=False)
-    assert Codec(engine=stdlib).lane(raw, NOW, None) is not None
+    assert Codec(engine=stdlib).lane.make(raw, NOW, None) is not None
     assert "allenhark_ws._structs" not in sys.modules
     monkeypatch.setitem(sys.modules, "msgspec", None)
     with pytest.raises(ImportError, match="msgspec"):

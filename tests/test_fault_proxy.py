@@ -90,7 +90,7 @@ def hears_nothing(*sockets: socket.socket) -> bool:
 def settle(proxy: FaultProxy) -> None:
     """Let the proxy's thread go round often enough to have read whatever was sent before."""
     for _ in range(3):
-        assert proxy.connections >= 0
+        _ = proxy.connections  # is asked of that thread
 
 
 def is_reset(sock: socket.socket) -> bool:

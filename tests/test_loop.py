@@ -100,7 +100,7 @@ def test_an_interval_longer_than_the_system_can_wait() -> None:
     """A heartbeat of a thousand years does not bring the thread down, on the machine's own clock."""
     far = settings(heartbeat_interval=3e10, pong_timeout=3e10)
     with Client._over(far, ScriptedServer().connect, Clock()) as client:
-        assert client.flush(PATIENCE) >= 0
+        client.flush(PATIENCE)
         assert client.state is State.READY
 
 

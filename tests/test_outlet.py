@@ -45,6 +45,8 @@ class Consumers:
         """Take what there is room for, or everything by force."""
         self.asked += 1
         done = len(events) if force else min(len(events), self.room, self.at_once)
+        if CLOSED in events[1:done]:  # it goes alone
+            done = events.index(CLOSED)
         self.taken += events[:done]
         self.room -= done
         reports, self.reports = self.reports, []
