@@ -192,7 +192,7 @@ _NAMES = {
 """The modules with public names, and what each brings."""
 
 _MODULES = ("recording",)
-"""Public modules whose names are not the package's own."""
+"""Public modules that are loaded when they are asked for, though none of their names is the package's own."""
 
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -251,12 +251,12 @@ class Codec:
         decimal: prices, volumes and profits become exact `Decimal` instead of `float`, and so do numbers with a
             fraction in a bot update's data that nobody documented.
         redact: takes the API key out of a server's text before it is shown.
-        engine: the lanes to use: ``"msgspec"`` (the ``speed`` extra) and ``"stdlib"``, ``"stdlib"`` alone, none at all
-            for ``"plain"``, or ``"auto"``: those that are there.  The events are the same.  Decimals come from the
-            standard library whatever is chosen.
+        engine: which fast lanes to try first, with the same events in the end: ``"msgspec"`` (the extra ``speed``) and
+            then the standard library's, ``"stdlib"`` the latter alone, ``"plain"`` none, ``"auto"`` what is installed.
+            Decimals come from the standard library whatever is chosen.
 
     Attributes:
-        lane: the fast lane alone, for a loop that decodes what it gives None for by `decode`.
+        lane: the fast lane; what it gives None for is for `decode`.
 
     Raises:
         ImportError: msgspec was asked for and is not installed.

@@ -1,9 +1,10 @@
 """The counts behind `Stats`, kept by the threads that do the counting.
 
-Each number has one writer, the I/O thread or the callback thread, and may be read by any thread: single attributes are
-replaced whole, so a reader sees the old or the new value.  Neighbours: `_intake`, `_router`, `_network`, `_session` and
-`_dispatch` count, `client` takes snapshots, `metrics` reads the round trips.  It must never take a lock: counting is
-part of every message.
+Each number has one writer at a time, the I/O thread or the callback thread (`dropped` has the one and, when that is
+through, the other), and may be read by any: an attribute is replaced whole, a type's count is one entry of a dict, so a
+reader sees the old or the new value.  Neighbours: `_intake`, `_router`, `_network`, `_session` and `_dispatch` count,
+`client` takes snapshots, `metrics` reads the round trips.  It must never take a lock: counting is part of every
+message.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ __all__ = ["stdlib_lane"]
 
 _Message = dict[str, Any]
 
-_MOST: Final = sys.float_info.max
-_LEAST: Final = -_MOST
+_MAX: Final = sys.float_info.max
+_MIN: Final = -_MAX
 
 _SHORT: Final = len('{"":}') * MAX_DEPTH
 """Bytes below which no objects in a payload, if it has no array, can be nested too deeply."""
@@ -59,7 +59,7 @@ class _Reader:
         return map(self.read_one, payloads) if found is None else found
 
     def _read_together(self, payloads: Sequence[bytes]) -> list[Any] | None:
-        """All at once; None when one of the payloads is, or could be, other than it should: see `BORDER`."""
+        """All at once; None unless each of them is short and surely one value without an array: see `BORDER`."""
         if max(map(len, payloads)) >= _SHORT:
             return None
         array = joined(payloads)
@@ -114,9 +114,9 @@ class _Maker:
                     event = price()
                     event.mint = names[message["mint"]]
                     value = message["price"]
-                    event.price = value if type(value) is sure and _LEAST <= value <= _MOST else number(value, None)
+                    event.price = value if type(value) is sure and _MIN <= value <= _MAX else number(value, None)
                     value = message["volume"]
-                    event.volume = value if type(value) is sure and _LEAST <= value <= _MOST else number(value, None)
+                    event.volume = value if type(value) is sure and _MIN <= value <= _MAX else number(value, None)
                     if message["timestamp"] != before:
                         moment = moments[message["timestamp"]]
                         before = message["timestamp"]
@@ -158,9 +158,7 @@ class _Maker:
             value = data["signature"]
             trade.signature = value if type(value) is str else text(value, None)
             value = data["profit"]
-            trade.profit = (
-                value if type(value) is self._sure and _LEAST <= value <= _MOST else self._number(value, None)
-            )
+            trade.profit = value if type(value) is self._sure and _MIN <= value <= _MAX else self._number(value, None)
             trade.timestamp = self._moments[data["timestamp"]]
         except (KeyError, TypeError, Misfit):
             return freeze(data)

@@ -14,7 +14,8 @@ tests.benchmarks turn``).
 
 Neighbours: `_loop` owns the thread and fills the mailbox; `_session` decides; `_network` does what it says to the
 connection, `_intake` takes in what is read, `_outlet` gives events out, `_sleeper` waits.  Everything here happens on
-the I/O thread; it must never hold a client, nor be called by another thread, but for `at_rest` and `disown`.
+the I/O thread, but for what a client asks before its start, or instead of one (`Loop.catch_up`,
+`Loop.close_unstarted`), and for `at_rest` and `disown`.  It must never hold a client.
 """
 
 from __future__ import annotations

@@ -15,15 +15,16 @@ line with all of the lines above it (CPython 3.11; ``python -m tests.benchmarks 
     1,775  with a timestamp that is a `datetime`, sent where it should go, remembered as the latest, by the clock
 
 A raw loop that cuts and decodes and calls nobody takes 984.  So a frozen event for each message, and nothing else, is
-0.78 of the speed of that; the rest takes it to 0.57, and is three lookups (timestamp, place, text of the status) and
+0.76 of the speed of that; the rest takes it to 0.55, and is three lookups (timestamp, place, text of the status) and
 the clock, 100 to 150 of it, which has to be read for every call, or the report could not say whose callback was slow.
 In a client it is 1,900: turns of the loop, and a processor that has more to remember.
 
 With the callback thread's part, in one thread, it is 2,151.  In two threads it is 2,600, and 2,350 where both have to
 share one processor (``python -m tests.benchmarks throughput``): what they hand over moves from one to the other.
 
-Neighbours: `_router` runs it and hands over what it collects, `_lanes` builds the events, `_places` knows where they
-go, `_dispatch` has the plain way to call back.  It must never give a consumer what the plain way would not.
+Neighbours: `_router` runs it and hands over what it collects, a lane of `_lanes` builds what it cannot, `_places`
+knows where events go, `_dispatch` has the plain way to call back.  It must never give a consumer what the plain way
+would not.
 """
 
 from __future__ import annotations

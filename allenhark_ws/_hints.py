@@ -25,7 +25,8 @@ __all__ = ["Later", "Self"]
 class Later:
     """A module that is imported when a class of it is asked for.
 
-    Nothing else is, but by those who look through all that a module has, as pytest does: there is none, they hear.
+    A name that is none of a class imports nothing and is not there: tools look for names of their own in whatever they
+    meet, as pytest does, and must not load it by that.
 
     Args:
         name: its full name.

@@ -49,7 +49,7 @@ MUTED: Final = "opacity:.65"
 _LONGEST: Final = 300
 """Characters shown of one value: a message may be a megabyte."""
 
-_MOST: Final = 8
+_MAX_ITEMS: Final = 8
 """Channels shown of a set: it may hold thousands."""
 
 _TABLE: Final = "border-collapse:collapse;border:none;margin:.2em 0;color:inherit;font-variant-numeric:tabular-nums"
@@ -106,11 +106,11 @@ def _plain(value: object) -> str:
 
 def _channels(channels: Iterable[object]) -> str:
     told = sorted(map(repr, channels))
-    return "<br>".join(map(text, told[:_MOST])) + _more(len(told)) or "none"
+    return "<br>".join(map(text, told[:_MAX_ITEMS])) + _more(len(told)) or "none"
 
 
 def _more(count: int) -> str:
-    return f"<br>and {count - _MOST:,} more" if count > _MOST else ""
+    return f"<br>and {count - _MAX_ITEMS:,} more" if count > _MAX_ITEMS else ""
 
 
 def _field(name: str, value: object) -> str:
@@ -126,7 +126,7 @@ def _field(name: str, value: object) -> str:
 
 
 def _mapping(value: Mapping[Any, Any]) -> str:
-    told = [f"{text(key)}: {text(_plain(item))}" for key, item in islice(value.items(), _MOST)]
+    told = [f"{text(key)}: {text(_plain(item))}" for key, item in islice(value.items(), _MAX_ITEMS)]
     return "<br>".join(told) + _more(len(value)) or "—"
 
 
@@ -179,7 +179,7 @@ def client_html(client: Client, where: str) -> str:
 def stream_html(stream: Stream[Any], maxsize: int, overflow: str) -> str:
     """What a stream takes, how much is queued, and what was lost."""
     rows = [
-        ("kinds", "<br>".join(text(_kind(kind)) for kind in stream.kinds[:_MOST]) + _more(len(stream.kinds))),
+        ("kinds", "<br>".join(text(_kind(kind)) for kind in stream.kinds[:_MAX_ITEMS]) + _more(len(stream.kinds))),
         ("queued", f"{stream.qsize():,} of {maxsize:,}, {stream.high_water:,} at most so far"),
         ("dropped", f"{stream.dropped:,}"),
         ("conflated", f"{stream.conflated:,}"),

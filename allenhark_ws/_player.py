@@ -21,9 +21,9 @@ from ._ports import Clock, Instant
 from .errors import ConnectionFailed, ConnectionLost, RecordingError
 from .recording import Group, Reader
 
-__all__ = ["MOST", "PlayedClock", "Player"]
+__all__ = ["MAX_FRAMES", "PlayedClock", "Player"]
 
-MOST: Final = 1_024
+MAX_FRAMES: Final = 1_024
 """Frames of one turn of the loop, as of a live connection."""
 
 
@@ -124,9 +124,9 @@ class Player:
             return _Batch(end=self._end())
         at, raws = group
         self._clock.wall = at
-        if len(raws) > MOST:
-            self._group = Group(at, raws[MOST:])
-            return _Batch(raws[:MOST], 1)
+        if len(raws) > MAX_FRAMES:
+            self._group = Group(at, raws[MAX_FRAMES:])
+            return _Batch(raws[:MAX_FRAMES], 1)
         self._group = following = self._next_group()
         if self._speed:
             distance = 0.0 if following is None else (following.at - at).total_seconds()

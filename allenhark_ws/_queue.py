@@ -43,7 +43,9 @@ class TimedOut(Exception):
 
 
 def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
-    """Wait on the condition, held by the caller once, once; False when the monotonic deadline has passed.
+    """Wait for one slice at most; False when the monotonic deadline had passed already.
+
+    The caller holds the condition's lock, exactly once.
 
     Ctrl-C can come just when CPython's `Condition.wait` has let go of its lock and not begun to look after it: it is
     taken again, or whoever leaves the ``with`` would raise RuntimeError in the place of KeyboardInterrupt.

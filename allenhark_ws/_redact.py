@@ -23,7 +23,7 @@ _REMEMBERED: Final = 8
 """Keys remembered at a time: with rotating keys a late echo can name one that was used a while ago."""
 
 
-_MOST: Final = 65_536
+_MAX_SHOWN: Final = 65_536
 """Characters of a text that are shown: a hostile one may have a million, of four bytes each, and be kept a while."""
 
 _LONG: Final = 8
@@ -106,10 +106,10 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """The text without keys."""
         longest = len(self._longest_first[0].reveal()) if self._longest_first else 1
-        end = _MOST + longest - 1
+        end = _MAX_SHOWN + longest - 1
         was_cut = len(text) > end
         text = text[:end]
         for spelling in self._longest_first:
             text = _take_out(spelling, text)
         # Where a text was cut, so may a key have been: what could be the beginning of one goes.
-        return text[: min(_MOST, len(text) - longest + 1)] if was_cut else text[:_MOST]
+        return text[: min(_MAX_SHOWN, len(text) - longest + 1)] if was_cut else text[:_MAX_SHOWN]

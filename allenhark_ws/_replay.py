@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ._hints import Self
 from ._link import Instant, Link, Ping
-from ._player import MOST, PlayedClock, Player
+from ._player import MAX_FRAMES, PlayedClock, Player
 from ._ports import Clock
 from ._queue import EventQueue
 from ._router import Callback
@@ -175,7 +175,7 @@ class _Replay(Client):
         self._loses_nothing = not speed
         self._player = player
         self._wire(settings, lambda _settings, _redact: player, played, random.random, _Session)
-        self._loop.read_on(MOST)
+        self._loop.read_on(MAX_FRAMES)
 
     def _where(self) -> str:
         """What is played."""

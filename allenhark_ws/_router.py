@@ -1,9 +1,9 @@
 """Where events go: callbacks, streams and the last event of each channel; and which channels all of them want.
 
 The client owns the router, the background threads hold it weakly: so a client that nobody holds any more can be
-collected, callbacks and all.  Its tables may be edited from any thread; events are delivered by the I/O thread alone.
-Neighbours: `client` edits it, `_outlet` and `_intake` deliver through it, `_dispatch` asks it for the callbacks of an
-event.  It must never call a user's function under its lock.
+collected, callbacks and all.  Its tables may be edited from any thread; events are delivered by the I/O thread, or
+by whoever closes a client that was never started.  Neighbours: `client` edits it, `_outlet` and `_intake` deliver
+through it, `_dispatch` asks it for the callbacks of an event.  It must never call a user's function under its lock.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each reader takes a value as a JSON engine gave it and returns it as an event holds it, or raises `Misfit`.  They have
 the shape of cattrs' hooks: the value, and the type to make of it, which these need not be told.  Neighbours: `_codec`
-gives them to cattrs, `_lanes` asks them where it cannot be sure itself.  It must never convert.
+gives them to cattrs, `_dicts` and `_structs` ask them where they cannot be sure themselves.  It must never convert.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ READ_SIZE: Final = 98_304
 """Bytes per read; measured: with 64 KiB messages take up to a tenth longer, since there are more turns of the loop and
 hand-offs to threads; with more their events outgrow the processor's cache before the callback thread has them."""
 
-_MOST: Final = 1_024
+_MAX_MESSAGES: Final = 1_024
 """Messages of one turn: more than one read of honest ones; each of 30,000 empty ones costs as much as any other."""
 
 _MOST_RECORDS: Final = 64
@@ -362,8 +362,8 @@ class Transport:
     def _next_messages(self) -> list[bytes]:
         """As many as one turn of the loop takes; the rest waits, and the socket with it."""
         messages = self._backlog
-        self._backlog = messages[_MOST:]
-        return messages[:_MOST] if self._backlog else messages
+        self._backlog = messages[_MAX_MESSAGES:]
+        return messages[:_MAX_MESSAGES] if self._backlog else messages
 
     def _finish(self, end: CloseReceived | Violation) -> ConnectionLost:
         return self._finish_closed(end) if isinstance(end, CloseReceived) else self._finish_violated(end)

@@ -6,8 +6,8 @@ when its ``__class__`` is set, which Python allows between classes of one layout
 six attributes (CPython 3.11): 0.9 µs by ``__init__``, 0.17 µs this way.  A class beside the event's own would do as
 well, but Python then compares the names of the slots each time: 0.19 µs.
 
-Neighbours: `_lanes` and `_structs` build with twins; `_codec` builds by ``__init__``, and the tests hold one against
-the other.  An object must never leave the function that made it as a twin.
+Neighbours: `_dicts`, `_structs` and `_express` build with twins; `_codec` builds by ``__init__``, and the tests hold
+one against the other.  An object must never leave the function that made it as a twin.
 """
 
 from __future__ import annotations

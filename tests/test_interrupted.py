@@ -28,7 +28,7 @@ from .scripted import Scripted, price, threads_of
 A, B = Price("a"), Bot("b")
 
 _PACKAGE: Final = str(Path(allenhark_ws.__file__).parent)
-_MOST: Final = 5_000
+_MAX_MOMENTS: Final = 5_000
 """Moments that no verb has."""
 
 
@@ -65,7 +65,7 @@ class _CtrlC:
 
 def moments() -> Iterator[int]:
     """One after the other; whoever comes to the end has a verb without one."""
-    yield from range(1, _MOST)
+    yield from range(1, _MAX_MOMENTS)
     pytest.fail("it has no end")
 
 

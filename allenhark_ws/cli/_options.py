@@ -59,7 +59,7 @@ NO_KEY: Final = "no API key: set the variable ALLENHARK_API_KEY, or pass --api-k
 
 
 class _Number(click.ParamType):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument] - generic since click 8.2
-    """A number, in whose place anything else is told what is wanted; click's own types speak of ranges.
+    """A number; the error for anything else says what is wanted, where click's own types speak of ranges.
 
     Args:
         wanted: what it is, in words.

@@ -60,7 +60,7 @@ def _set(handlers: Mapping[signal.Signals, Any]) -> dict[signal.Signals, Any]:
 
 @contextmanager
 def listening(*, to_the_end: bool) -> Generator[None]:
-    """Signals end the process at once; afterwards they do what they did before, or still that when it ends anyway.
+    """Signals end the process at once; afterwards they do what they did before, unless it is about to end.
 
     Args:
         to_the_end: keep it so afterwards: the interpreter is about to exit, and an interrupted exit prints tracebacks.

@@ -39,7 +39,7 @@ __all__ = ["CellMinder", "mind_cells"]
 
 _logger = logging.getLogger("allenhark_ws")
 
-_MOST: Final = 1_000
+_MAX_INSIDE: Final = 1_000
 """Values in a container that is looked into after every cell; nobody has more clients, and some have a lot of data."""
 
 
@@ -131,7 +131,7 @@ class CellMinder:
     def _ours(self, value: object) -> list[Any]:
         """What a variable's value is or has of the kinds that end."""
         inside = _inside(value)
-        found = [value, *list(inside)] if len(inside) <= _MOST else [value]
+        found = [value, *list(inside)] if len(inside) <= _MAX_INSIDE else [value]
         return [each for each in found if self._kind(each) is not None]
 
     def _kind(self, value: object) -> type | None:

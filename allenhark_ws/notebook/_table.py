@@ -30,7 +30,7 @@ _REMEMBERED: Final = 120
 _RATED: Final = 11
 """Looks over which the rate is taken."""
 
-_MOST: Final = 50
+_MAX_LINES: Final = 50
 """Channels shown: a client may have thousands, and a page is sent anew with every look."""
 
 _CELL: Final = "padding:.15em .9em .15em 0;border:none;text-align:"
@@ -130,7 +130,7 @@ class LiveTable:
         return f'<div style="{_FRAME}"><div>{"".join(head)}</div>{self._table()}{end}</div>'
 
     def _table(self) -> str:
-        shown = self._channels[:_MOST]
+        shown = self._channels[:_MAX_LINES]
         if not shown:
             return (
                 f'<div style="margin-top:.5em;{MUTED}">nothing is subscribed yet: client.subscribe(Price(mint))</div>'
@@ -164,7 +164,7 @@ class LiveTable:
         """The same without the trends, for what shows no HTML."""
         state = "" if self._stats is None else self._stats.state.name
         lines = ["  ".join([state, *(f"{name} {told}" for name, told in self.counters())])]
-        lines += map(self._line, self._channels[:_MOST])
+        lines += map(self._line, self._channels[:_MAX_LINES])
         return "\n".join([*lines, *([note] if note else [])])
 
     def _line(self, channel: Channel) -> str:

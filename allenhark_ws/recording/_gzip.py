@@ -37,7 +37,7 @@ _LARGEST: Final = 1_048_576
 """Bytes from which on a member ends for good: what a crash may tear, and damage may cost."""
 
 _READ: Final = 65_536
-_MOST: Final = 1_048_576
+_MAX_PIECE: Final = 1_048_576
 """Bytes taken out at a time: a few compressed bytes can stand for a thousand times as many."""
 
 
@@ -93,7 +93,7 @@ def compress(data: bytes) -> bytes:
 
 @define(eq=False)
 class _Source:
-    """A file, read bit by bit, of which the last bit is known for it, and what was not used is kept.
+    """A file, read in pieces, one ahead, so that the last one is known for it; what was not used of one is kept.
 
     Attributes:
         data: what is to be used next.
@@ -167,7 +167,7 @@ def _member(source: _Source) -> Iterator[tuple[bytes, bool]]:
     while not ended and source.fill():
         before, data = unpacker.copy(), b""
         try:
-            data = unpacker.decompress(source.data, _MOST)
+            data = unpacker.decompress(source.data, _MAX_PIECE)
             torn = not (unpacker.eof or unpacker.unconsumed_tail or source.ahead)
         except zlib.error as error:
             if source.ahead or "check" in str(error):  # there is more than an end, or its checksum is wrong
