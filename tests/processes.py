@@ -38,7 +38,7 @@ _TORN_IMPORT = re.compile(
     r"ResourceWarning: unclosed file <_io\.BufferedReader name=(?P=module)>\n",
     re.MULTILINE,
 )
-posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
+posix = pytest.mark.skipif(os.name != "posix", reason="signals, pipes, descriptors and forks as POSIX has them")
 
 
 def without_torn_imports(talk: str) -> str:

@@ -179,12 +179,13 @@ def test_without_a_key_nothing_is_sent_whatever_is_logged(
     assert "auth     not tried: there is no API key\n" in capsys.readouterr().out
 
 
-def test_without_a_key_a_forked_child_lets_go_of_the_connection() -> None:
-    """As of any other that is being opened."""
+def test_without_a_key_a_connection_that_is_being_opened_is_one_as_any_other() -> None:
+    """It can be asked what it is at, and a forked child lets go of it."""
     disowned: list[bool] = []
-    transport: Any = SimpleNamespace(disown=lambda: disowned.append(True))
-    _Unused(transport).disown()
-    assert disowned == [True]
+    transport: Any = SimpleNamespace(phase="TLS handshake", disown=lambda: disowned.append(True))
+    unused = _Unused(transport)
+    unused.disown()
+    assert (unused.phase, disowned) == ("TLS handshake", [True])
 
 
 def test_without_a_key_a_failure_is_found_all_the_same(

@@ -33,12 +33,12 @@ from allenhark_ws.recording._format import HEADER, encode
 from .commands import COMMAND, Running, access, environment, run
 from .patience import LONG
 from .peers import closed_port
+from .processes import posix
 from .scripted import price
 from .simulators import Simulator
 from .terminal import Terminal, needs_tmux
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
-posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from allenhark_ws.testing import FaultProxy
 
 from .commands import Running, access, environment
 from .patience import LONG
+from .processes import posix
 from .simulators import Simulator
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+pytestmark = posix
 
 NUMBERS = ((signal.SIGINT, 130), (signal.SIGTERM, 143))
 

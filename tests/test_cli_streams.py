@@ -6,7 +6,6 @@ A stdin that was closed before holds no key.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,10 +22,9 @@ from allenhark_ws.cli import main
 
 from .commands import COMMAND, Running, access, environment, unread
 from .patience import LONG
+from .processes import posix
 from .scripted import price
 from .simulators import Simulator
-
-posix = pytest.mark.skipif(os.name != "posix", reason="pipes, descriptors and signals as POSIX has them")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -22,10 +21,9 @@ from allenhark_ws.testing import FaultProxy
 from .commands import Running, access, environment, run
 from .patience import LONG
 from .peers import closed_port
+from .processes import posix
 from .scripted import price
 from .simulators import Simulator
-
-posix = pytest.mark.skipif(os.name != "posix", reason="pipes and signals as POSIX has them")
 
 
 def subscribed(simulator: Simulator, *mints: str) -> bool:

@@ -103,6 +103,11 @@ class _Unused:
 
     _transport: Transport
 
+    @property
+    def phase(self) -> str:
+        """What opening it is at."""
+        return self._transport.phase
+
     def open(self, wait: Any, wake: Callable[[], None]) -> None:
         """Open it, and leave.
 
