@@ -21,6 +21,8 @@ from allenhark_ws.recording import COLUMNS, Converted, convert
 from allenhark_ws.recording._format import HEADER, encode
 from allenhark_ws.recording._table import row
 
+from .processes import posix
+
 AT = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc)
 PRICE = {"type": "price_update", "mint": "m", "price": 0.1, "volume": 2.0, "timestamp": "2024-01-15T10:30:00.123456Z"}
 TRADE = {
@@ -300,7 +302,7 @@ def test_ctrl_c_once_the_table_is_there(
     assert {each.name for each in tmp_path.iterdir()} == {source.name, "day.csv"}
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes as POSIX has them")
+@posix
 def test_what_has_the_name_may_be_no_file(tmp_path: Path, source: Path) -> None:
     """A pipe, or a link to nothing, is refused like a file, and replaced like one."""
     pipe, link = tmp_path / "pipe.csv", tmp_path / "link.csv"
