@@ -28,8 +28,9 @@ else:
 
 __all__ = ["DEFAULT_URL", "INSTALL_SOCKS", "OVERFLOW_POLICIES", "Backoff", "Secret", "Settings", "is_loopback"]
 
-DEFAULT_URL: Final = "wss://api.allenhark.com/v1/ws"
 _URL_VARIABLE: Final = "ALLENHARK_WS_URL"
+
+DEFAULT_URL: Final = "wss://api.allenhark.com/v1/ws"
 """The vendor's endpoint."""
 
 OVERFLOW_POLICIES: Final = ("drop_oldest", "drop_newest", "latest", "block", "error")
