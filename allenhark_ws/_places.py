@@ -11,6 +11,7 @@ never hold a router: it would keep itself alive.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Any
 
 from attrs import define, frozen
@@ -19,9 +20,21 @@ from ._queue import EventQueue
 from ._routes import ANY_OTHER, RouteTable
 from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
 
-__all__ = ["Callback", "Cell", "Place", "Places"]
+__all__ = ["Callback", "Cell", "Place", "Places", "check_callback"]
 
 Callback = Callable[[Any], object]
+
+
+def check_callback(callback: object) -> None:
+    """Refuse what cannot be called back.
+
+    Raises:
+        TypeError: it is no callable, or one whose call alone does nothing.
+    """
+    if not callable(callback):
+        raise TypeError(f"a callback must be callable with one event, got {type(callback).__name__}")
+    if iscoroutinefunction(callback):
+        raise TypeError("a callback must be a plain function, not an async one: nothing here would await it")
 
 
 @define(eq=False)

@@ -23,11 +23,12 @@ from ._codec import Codec
 from ._counters import Counters
 from ._hints import Later, Self
 from ._loop import FlushTicket, Loop, abandoned, orphaned
+from ._places import Callback, check_callback
 from ._ports import Clock, Transport, TransportFactory
 from ._process import is_exiting
 from ._queue import EventQueue
 from ._redact import Redactor
-from ._router import Callback, Router
+from ._router import Router
 from ._routes import Kind, check_kind, is_channel
 from ._session import Session
 from ._typing import E2, E3, Binding, Bringing, Registering
@@ -85,11 +86,6 @@ def _channels(channels: tuple[object, ...], verb: str) -> tuple[Channel, ...]:
             what = f"the class {channel.__name__}" if isinstance(channel, type) else type(channel).__name__
             raise TypeError(f"{verb}() takes Bot(…), Price(…) or Transactions(…), got {what}")
     return cast("tuple[Channel, ...]", channels)
-
-
-def _check_callback(callback: object) -> None:
-    if not callable(callback):
-        raise TypeError(f"a callback must be callable with one event, got {type(callback).__name__}")
 
 
 class Subscription:
@@ -452,7 +448,7 @@ class Client:
         """
         chosen = _channels(channels, "subscribe")
         if callback is not None:
-            _check_callback(callback)
+            check_callback(callback)
         self._check_open()
         holder = object()
         try:
@@ -521,7 +517,7 @@ class Client:
         self._check_process()
 
         def register(function: Callback) -> Callback:
-            _check_callback(function)
+            check_callback(function)
             self._check_process()
             self._router.add_callback(object(), (chosen,), function)
             return function
@@ -537,7 +533,7 @@ class Client:
             >>> callback = client.on(PriceUpdate, print)
             >>> client.off(print)
         """
-        _check_callback(callback)
+        check_callback(callback)
         self._check_process()
         self._router.remove_callbacks(callback)
 

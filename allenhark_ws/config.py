@@ -7,6 +7,7 @@ key: that travels as a `Secret`.
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import math
 import os
@@ -155,9 +156,13 @@ class Secret:
 
     def problem(self) -> str | None:
         """What is wrong with the key as given, or None."""
-        if callable(self.__source):
-            return None
-        return self._problem_with(self)
+        if not callable(self.__source):
+            return self._problem_with(self)
+        if inspect.iscoroutinefunction(self.__source):
+            return "the api_key callable is an async function, which nothing here would await"
+        if not _takes_nothing(self.__source):
+            return "the api_key callable needs arguments, but is called without any"
+        return None
 
     @staticmethod
     def _problem_with(secret: Secret) -> str | None:
@@ -195,6 +200,19 @@ class Secret:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a secret cannot be pickled")
+
+
+def _takes_nothing(function: Callable[..., object]) -> bool:
+    """Whether it can be called without arguments, as far as it tells; some builtins do not."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind()
+    except TypeError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

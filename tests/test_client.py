@@ -1071,6 +1071,10 @@ class Token(Price):
     """A user's own kind of channel."""
 
 
+async def awaited(event: Event) -> None:
+    """Does nothing unless it is awaited."""
+
+
 WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "connect(text)": lambda c: c.connect("1"),  # type: ignore[arg-type]
     "connect(negative)": lambda c: c.connect(-1),
@@ -1088,6 +1092,8 @@ WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "subscribe(subclass)": lambda c: c.subscribe(Token("m")),
     "subscribe(list)": lambda c: c.subscribe([Price("m")]),  # type: ignore[call-overload]
     "subscribe(callback=7)": lambda c: c.subscribe(Price("m"), callback=7),  # type: ignore[call-overload]
+    "subscribe(callback=async)": lambda c: c.subscribe(Price("m"), callback=awaited),
+    "on(async)": lambda c: c.on(Price("m"), awaited),
     "unsubscribe()": lambda c: c.unsubscribe(),
     "unsubscribe(event)": lambda c: c.unsubscribe(PriceUpdate),  # type: ignore[arg-type]
     "on(text)": lambda c: c.on("price"),  # type: ignore[call-overload]

@@ -7,6 +7,7 @@ import pickle
 import ssl
 import sys
 import traceback
+from functools import partial
 from importlib.machinery import ModuleSpec
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -279,6 +280,34 @@ def test_keys(source: Any, told: str) -> None:
     frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)][1:]
     assert frames
     assert not [name for frame in frames for name, value in frame.f_locals.items() if KEY in repr(value)]
+
+
+async def fetch() -> str:
+    """A key, for those who await it."""
+    return KEY
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (fetch, "the api_key callable is an async function, which nothing here would await"),
+        (lambda path: path, "the api_key callable needs arguments, but is called without any"),
+        (str.strip, "the api_key callable needs arguments, but is called without any"),
+    ],
+)
+def test_callables_that_give_no_key(source: Any, told: str) -> None:
+    """Told on construction, since no connection would ever be made."""
+    assert problem_of(api_key=Secret(source)) == f"{told}: pass Client(api_key=…) or set ALLENHARK_API_KEY"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [lambda path="key": path, partial(str.strip, KEY), lambda *_, **__: KEY, max],
+    ids=["optional", "given", "any", "not told"],
+)
+def test_callables_that_may_give_a_key(source: Any) -> None:
+    """Those whose arguments are optional, are given already, or are not told of."""
+    assert make(api_key=Secret(source)).api_key.is_callable
 
 
 # Backoff --------------------------------------------------------------------------------------------------------------
