@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from attrs import define, field, frozen
 
 from .channels import Channel, Transactions
+from .errors import AuthenticationError
 from .events import DataEvent, ServerEvent
 
 __all__ = ["Instant", "Link", "Ping"]
@@ -56,6 +57,8 @@ class Link:
         next_slot: before this time no request may be sent (`max_send_rate`).
         gave_way: a heartbeat took the slot that a request waits for.
         ready_at: when the first pong came, or None before it.
+        rejection: the server's word that the key is not accepted after all; the next tick acts on it, so that a close
+            right behind it is heard.
         pong_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
         unread_until: how long the first pong is still looked for among what came before its deadline, or None.
         early: what the server said before the first pong, held back.
@@ -70,6 +73,7 @@ class Link:
     next_slot: float
     gave_way: bool = False
     ready_at: float | None = None
+    rejection: AuthenticationError | None = None
     pong_deadline: float | None = None
     unread_until: float | None = None
     early: list[ServerEvent | DataEvent] = field(factory=list[ServerEvent | DataEvent])

@@ -179,6 +179,8 @@ class Session:
             return self._retry_at
         if not link.is_ready:
             return None if self._suspended else link.first_pong_deadline
+        if link.rejection is not None:
+            return link.last_heard.mono
         deadlines = [link.next_ping_at]
         if link.pong_deadline is not None and not self._suspended:
             deadlines.append(link.pong_deadline)
@@ -292,7 +294,7 @@ class Session:
     def lost(self, loss: ConnectionLost, now: Instant) -> None:
         """The connection ended without our doing."""
         if self._link is not None:
-            self._end_link(self._link, loss, of_close(loss), now)
+            self._end_link(self._link, loss, self._link.rejection or of_close(loss), now)
 
     def suspend(self) -> None:
         """Reading stops because a consumer blocks: silence proves nothing now."""
@@ -315,6 +317,8 @@ class Session:
         """
         if self._retry_at is not None and now.mono >= self._retry_at:
             self._connect()
+        elif self._link is not None and self._link.rejection is not None:
+            self._reject(self._link, self._link.rejection, now)
         elif self._link is not None:
             self._check_life(self._link, now, silent_at)
         link = self._link
@@ -462,10 +466,12 @@ class Session:
     def _hear_error(self, link: Link, event: ServerError, now: Instant) -> None:
         self._collect(link, event)
         if link.ready_for(now.mono) <= _FRESH:
-            failure = of_fresh_error(event)
-            if failure is not None:
-                loss = ConnectionLost(f"the server rejected the API key: {failure.reason}")
-                self._end_link(link, loss, failure, now, Drop(1000))
+            link.rejection = link.rejection or of_fresh_error(event)
+
+    def _reject(self, link: Link, rejection: AuthenticationError, now: Instant) -> None:
+        """Leave a READY connection whose server has rejected the key, and did not close it in the same breath."""
+        loss = ConnectionLost(f"the server rejected the API key: {rejection.reason}")
+        self._end_link(link, loss, rejection, now, Drop(1000))
 
     def _collect(self, link: Link, event: ServerError) -> None:
         """Keep an error for every flush that waits, and for the next one if it may answer a request."""

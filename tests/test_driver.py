@@ -678,15 +678,33 @@ def test_what_is_asked_cuts_the_last_moments_short() -> None:
         assert results == [False, False, ["two"], Interrupted]
 
 
-def test_a_connection_that_ended_in_a_callback_is_not_lost_again() -> None:
+REJECTION = {"type": "error", "message": "invalid API key"}
+
+
+def test_a_connection_that_was_given_up_is_not_lost_again() -> None:
     """The rest of the batch, its end too, is nobody's."""
+    with bench() as b:
+        queue, lingered = b.stream(Event), list[float]()
+        b.server.pongs = False
+        b.server.linger = lambda _wait, deadline: lingered.append(deadline)
+        b.mail(b.session.start, b.clock.now())
+        b.turn(2)
+        b.wire.push(REJECTION, end=LOST)
+        b.turn()
+        assert (names(queue), lingered) == (["ServerError", "Closed"], [])
+
+
+@pytest.mark.parametrize("end", [ConnectionLost("closed", 4401, "unauthorized"), None])
+def test_a_close_behind_a_rejection_is_told(end: ConnectionLost | None) -> None:
+    """With its code, if it came in the same read; without one the turn ends with leaving."""
     with bench() as b:
         queue = b.stream(Disconnected)
         b.ready()
-        b.wire.push(price("m"), {"type": "error", "message": "invalid API key"}, end=LOST)
+        b.wire.push(REJECTION, price("m"), end=end)
         b.turn()
         [event] = taken(queue)
-        assert event.cause is not LOST
+        assert (event.code, event.reason) == ((1006, "") if end is None else (4401, "unauthorized"))
+        assert (b.wire.left, b.session.state) == ([("abort", 1000)] if end is None else [], State.BACKOFF)
 
 
 def test_a_mute_server_is_judged_by_the_last_look() -> None:

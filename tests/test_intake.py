@@ -26,6 +26,7 @@ from allenhark_ws.events import (
     DataEvent,
     Event,
     EventsDropped,
+    Gap,
     InvalidMessage,
     Pong,
     PriceUpdate,
@@ -70,16 +71,23 @@ class Tap:
 
 
 class Listener(Session):
-    """A session that notes what it is told of messages."""
+    """A session that notes what it is told of messages.
+
+    Attributes:
+        last: a kind of message behind which it ends.
+    """
 
     def __init__(self, counters: Counters, log: list[Any]) -> None:
         super().__init__(settings(), counters, lambda: 1.0)
         self.log = log
+        self.last: type[Event] = Gap  # which is none
 
     def received(self, event: ServerEvent | DataEvent, now: Instant) -> None:
         """Note it, and go on as ever."""
         self.log.append(("session", event, now))
         super().received(event, now)
+        if isinstance(event, self.last):
+            self.close()
 
 
 @define(eq=False)
@@ -280,12 +288,23 @@ def test_without_a_router_messages_are_counted() -> None:
 def test_what_is_behind_the_end_is_not_heard(behind: dict[str, Any]) -> None:
     """A message made the session give the connection up: the rest of the same read is nobody's, whatever it is."""
     bench = Bench().ready()
+    bench.session.last = ServerError
     queue = bench.queue(DataEvent, UnknownMessage)
-    bench.take(price("one"), REJECTION, behind)
+    bench.take(price("one"), {"type": "error"}, behind)
     assert bench.network.transport is None
     assert [event.mint for event in drain(queue) if isinstance(event, PriceUpdate)] == ["one"]
     assert bench.heard == [ServerError]
     assert bench.counters.messages_received == 2
+
+
+def test_what_is_behind_a_rejection_is_heard() -> None:
+    """It came in the same breath; and a close among it says more than the error."""
+    bench = Bench().ready()
+    bench.take(REJECTION, price("two"), {"type": "news"})
+    assert (bench.heard, bench.counters.messages_received) == ([ServerError, UnknownMessage], 3)
+    bench.session.tick(LATER)
+    bench._obey()
+    assert bench.network.transport is None
 
 
 def test_what_is_behind_the_end_by_the_plain_way_is_not_heard() -> None:
@@ -353,7 +372,7 @@ def test_taps_get_all_of_a_read_undecoded_and_first(state: State) -> None:
 
 def test_taps_get_what_is_behind_the_end() -> None:
     """It was received."""
-    bench = Bench().ready()
+    bench = Bench()
     bench.intake.taps = (Tap(bench.log),)
     frames = bench.take(REJECTION, price("two"))
     assert bench.log[0] == ("tap", LATER.wall, frames)

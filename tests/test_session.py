@@ -667,12 +667,30 @@ def test_a_fresh_error_about_the_key_is_a_rejection(seconds: float) -> None:
     """For five seconds; since the client has been READY, the first is retried with backoff."""
     bench = Bench(ONE).ready()
     bench.clock.advance(seconds)
-    event, drop, disconnected, reconnecting = bench.hear(KEY_ERROR)
-    assert (event, drop) == (KEY_ERROR, Drop(1000))
+    assert bench.hear(KEY_ERROR) == [KEY_ERROR]
+    assert bench.due() == 0.0
+    drop, disconnected, reconnecting = bench.tick()
+    assert drop == Drop(1000)
     assert isinstance(disconnected, Disconnected)
     assert (disconnected.code, disconnected.reason, disconnected.will_retry_in) == (1006, "", 0.5)
     assert disconnected.cause.reason == "the server rejected the API key: invalid API key"
     assert reconnecting == Reconnecting(1, 0.5, disconnected.cause)
+
+
+@pytest.mark.parametrize("code", [1000, 1006, 4401])
+def test_a_close_behind_a_fresh_error_about_the_key_is_told(code: int) -> None:
+    """Its code and reason, whatever they are; the error has decided already, and the first one."""
+    bench = Bench(ONE).ready()
+    bench.hear(KEY_ERROR)
+    other = off_the_wire({"type": "error", "message": "unauthorized"})
+    assert bench.hear(other) == [other]
+    loss = ConnectionLost("closed by the server", code, "bye")
+    assert bench.lose(loss) == [Disconnected(code, "bye", loss, 0.5), Reconnecting(1, 0.5, loss)]
+    bench.ready()
+    bench.hear(KEY_ERROR)
+    assert kinds(bench.lose(loss)) == [Disconnected, Closed]
+    assert isinstance(bench.session.error, AuthenticationError)
+    assert bench.session.error.reason == "invalid API key"
 
 
 def test_a_late_error_about_the_key_is_only_an_error() -> None:
@@ -703,8 +721,9 @@ def test_a_second_rejection_without_a_stable_time_between_is_final() -> None:
     """The first is retried; READY for less than reset_after does not earn another; Disconnected says so."""
     bench = Bench().ready()
     bench.hear(KEY_ERROR)
+    bench.tick()
     bench.ready()
-    outputs = bench.hear(KEY_ERROR)
+    outputs = bench.hear(KEY_ERROR) + bench.tick()
     assert kinds(outputs) == [ServerError, Drop, Disconnected, Closed]
     assert only(Disconnected, outputs).will_retry_in is None
     error = bench.session.error
@@ -770,6 +789,7 @@ def test_different_terminal_failures_count_together() -> None:
     """A rejection and then a certificate: two."""
     bench = Bench().ready()
     bench.hear(KEY_ERROR)
+    bench.tick()
     bench.opening()
     failure = CertificateRejected("expired")
     assert bench.fail(failure) == [Closed(failure)]
@@ -1493,6 +1513,7 @@ def test_a_rejection_while_a_flush_waits() -> None:
     bench.session.flush("request")
     bench.tick()
     bench.hear(KEY_ERROR)
+    bench.tick()
     bench.early()
     bench.hear(Pong())
     bench.tick()
