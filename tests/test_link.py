@@ -29,7 +29,7 @@ def test_a_connection_just_opened() -> None:
     assert not subject.unconfirmed
     assert (subject.early, subject.early_bytes) == ([], 0)
     assert (list(subject.on_wire), list(subject.todo)) == ([], [])
-    assert subject.pong_deadline is None
+    assert (subject.pong_deadline, subject.rejection, subject.gave_way) == (None, None, False)
 
 
 def test_ready() -> None:
