@@ -33,7 +33,7 @@ class PlayedClock(Clock):
 
     Attributes:
         wall: when the frames that were played last were received; None before the first.
-        due: when the next ones are to be played, monotonic seconds; None when nobody waits for that.
+        due: when the next ones are to be played, monotonic seconds, if that was not yet when they were asked for last.
     """
 
     _real: Clock
@@ -47,9 +47,9 @@ class PlayedClock(Clock):
 
     def wait(self, selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Sleep as the loop asks, but not longer than until the next frames are due."""
-        now = self._real.now().mono
-        if self.due is not None and self.due > now:  # when it has passed, whatever holds them up will wake the loop
-            timeout = self.due - now if timeout is None else min(timeout, self.due - now)
+        if self.due is not None:
+            left = max(0.0, self.due - self._real.now().mono)  # it may have passed since they were asked for
+            timeout = left if timeout is None else min(timeout, left)
         return self._real.wait(selector, timeout)
 
 
@@ -93,10 +93,12 @@ class Player:
 
     @property
     def pending(self) -> bool:
-        """Whether the next frames are due."""
+        """Whether the next frames are due; if only the time holds them up, the clock is told when that is over."""
         if self.held_back and not self.has_audience:
             return False
-        return not self._speed or self._due is None or self._due <= self._clock.now().mono
+        waits = self._due is not None and self._due > self._clock.now().mono
+        self._clock.due = self._due if waits else None
+        return not waits
 
     def open(self, wait: Waiter, wake: Callable[[], None]) -> None:
         """Open the files; what goes wrong with them is told at the end of what can be played.
@@ -131,7 +133,7 @@ class Player:
         if self._speed:
             distance = 0.0 if following is None else (following.at - at).total_seconds()
             began = self._clock.now().mono if self._due is None else self._due
-            self._due = self._clock.due = began + max(0.0, distance) / self._speed
+            self._due = began + max(0.0, distance) / self._speed
         return _Batch(raws, 1)
 
     def _next_group(self) -> Group | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import selectors
 import threading
 import time
 import weakref
@@ -48,6 +49,7 @@ from allenhark_ws import (
     replay,
 )
 from allenhark_ws._frames import BinaryMessage
+from allenhark_ws._ports import Instant
 from allenhark_ws._replay import _Replay
 from allenhark_ws.recording import Group, Reader
 from allenhark_ws.recording._format import HEADER, encode
@@ -184,8 +186,8 @@ def test_any_recording_is_played_whole_and_in_order(
 class Playing:
     """A replay on a clock that jumps; closed on leaving the ``with``."""
 
-    def __init__(self, path: Path, speed: float, **changes: Any) -> None:
-        self.clock = JumpingClock()
+    def __init__(self, path: Path, speed: float, clock: JumpingClock | None = None, **changes: Any) -> None:
+        self.clock = clock or JumpingClock()
         changes = {"callback_overflow": "drop_oldest" if speed else "block"} | changes
         self.client = _Replay(settings(**changes), [str(path)], float(speed), self.clock)
 
@@ -317,6 +319,35 @@ def test_nobody_loses_an_event(tmp_path: Path, overflow: Any, together: int) -> 
     assert called == expected
     assert found == [expected, expected]
     assert (client.stats.dropped, client.stats.messages_received) == (0, 3000)
+
+
+class Passing(JumpingClock):
+    """A clock that is later each time somebody looks, by more or less."""
+
+    looks = 0
+
+    def now(self) -> Instant:
+        """The moment, which is over."""
+        self.looks += 1
+        self.advance(0.0001 * (self.looks % 7))
+        return super().now()
+
+    def wait(self, selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Jump to the end of the wait, if it has one."""
+        self.waits.append(timeout)
+        self.advance(timeout or 0.0)
+        return selector.select(0)
+
+
+@pytest.mark.parametrize("speed", [0.4, 0.5, 0.6])
+def test_frames_that_fall_due_before_it_sleeps(path: Path, speed: float) -> None:
+    """It does not sleep for ever; at these speeds a turn takes about as long as there is between two of them."""
+    prices(path, 500)
+    with Playing(path, speed, Passing()) as playing:
+        stream = playing.client.stream(PriceUpdate)
+        playing.client.start()
+        assert [event.price for event in stream] == [*map(float, range(500))]
+        assert None not in playing.clock.waits
 
 
 @pytest.mark.parametrize("speed", [0, 1000])
