@@ -92,6 +92,15 @@ def test_json_is_json_whatever_the_server_sent(decimal: bool) -> None:
     assert shown["extra"] == {"more": "-Infinity"}
 
 
+@pytest.mark.parametrize("fraction", ["", ".5", ".123456"])
+def test_times_are_of_one_form(fraction: str) -> None:
+    """Whatever the server's have, or a table that is made of the lines may refuse those that differ."""
+    raw = f'{{"type":"price_update","mint":"m","price":1,"volume":1,"timestamp":"2024-01-15T10:30:00{fraction}Z"}}'
+    shown = json.loads(as_json(Codec().decode(raw.encode(), NOON)))
+    assert shown["timestamp"] == f"2024-01-15T10:30:00.{fraction[1:]:0<6}+00:00"
+    assert shown["received_at"] == NOON.isoformat(timespec="microseconds")
+
+
 def test_a_trend_is_a_token_s_own() -> None:
     """Up, down, and nothing for the first one, for the same again, and for what is no price."""
     trend = Trend()

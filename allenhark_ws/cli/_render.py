@@ -40,8 +40,8 @@ def as_json(event: Event) -> str:
     """The event's documented fields and its class as ``"event_type"``.
 
     Off the wire also when it was received, keys that are not documented as ``"extra"``, if any, and the channel of a
-    transaction where that is known.  In ASCII, whatever the locale; a number that was too large for a float, for which
-    JSON has no word, is the text ``"Infinity"``.
+    transaction where that is known.  In ASCII, whatever the locale.  Times are all of one form, with microseconds.  A
+    number that was too large for a float, for which JSON has no word, is the text ``"Infinity"``.
     """
     fields = {"event_type": type(event).__name__, **_fields(event)}
     if isinstance(event, TransactionConfirmed) and event.channel is not None:
@@ -64,7 +64,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.isoformat(timespec="microseconds")
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, (TradeExecuted, Channel)):
