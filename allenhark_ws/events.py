@@ -487,6 +487,8 @@ class EventsDropped(LifecycleEvent):
 class SlowCallback(LifecycleEvent):
     """A callback has been running for more than a second; told once per call.
 
+    With ``inline_callbacks=True`` it is told when the callback has returned: the thread that would tell it runs it.
+
     Attributes:
         callback: the callback.
         seconds: how long it has been running.
