@@ -157,6 +157,7 @@ class CallbackThread:
         except BaseException as error:
             _logger.critical("the callback thread failed; please report this", exc_info=error)
             self.queue.finish()
+        self._unreported.clear()  # an error of the last callback, whose traceback holds much
 
     def call_back(self, events: Iterable[Event]) -> None:
         """Call every callback of each event, but those that are removed meanwhile.

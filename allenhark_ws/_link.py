@@ -7,6 +7,7 @@ never decide what follows from a deadline: that is the session's.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Hashable, Iterable
 from datetime import datetime
@@ -57,8 +58,8 @@ class Link:
         next_slot: before this time no request may be sent (`max_send_rate`).
         gave_way: a heartbeat took the slot that a request waits for.
         ready_at: when the first pong came, or None before it.
-        rejection: the server's word that the key is not accepted after all; the next tick acts on it, so that a close
-            right behind it is heard.
+        rejection: the server's word that the key is not accepted after all, or None.
+        leave_at: when to leave for that; until then the server may close by itself.
         pong_deadline: by when anything has to arrive, or None when no ping waits for a sign of life.
         unread_until: how long the first pong is still looked for among what came before its deadline, or None.
         early: what the server said before the first pong, held back.
@@ -74,6 +75,7 @@ class Link:
     gave_way: bool = False
     ready_at: float | None = None
     rejection: AuthenticationError | None = None
+    leave_at: float = math.inf
     pong_deadline: float | None = None
     unread_until: float | None = None
     early: list[ServerEvent | DataEvent] = field(factory=list[ServerEvent | DataEvent])

@@ -67,7 +67,7 @@ class Loop:
     Attributes:
         sink: who runs the callbacks.
         callbacks: the callback thread, unless callbacks run inline.
-        changed: notified of every new state, of every flush and of the end.
+        changed: notified of every new state of the session, of every flush and of the end.
         started: the threads were started, or never will be.
         ended: nothing more will happen.
         forked: this process is a child of the client's.
@@ -263,10 +263,11 @@ class Loop:
     def report(self, event: Event) -> None:
         """Deliver an event that arose on another thread."""
         self._reports.append(event)
-        self.post(self._emit_reports)
+        self.post(self._emit_report)
 
-    def _emit_reports(self) -> None:
-        while self._reports:
+    def _emit_report(self) -> None:
+        """One, since an inline callback of it may lead to the next: between them the thread does its other work."""
+        if self._reports:
             self._driver.outlet.emit([self._reports.popleft()])
 
     def recovered(self, queue: EventQueue) -> None:
@@ -329,8 +330,8 @@ class Loop:
         with self._lock:
             if self.started:
                 return False
+            self._runs_on = threading.get_ident()  # first: a signal handler that closes, too, must not wait for this
             self.started = self.closing = True
-        self._runs_on = threading.get_ident()
         try:
             self.session.close()
             self._driver.obey()
@@ -442,7 +443,9 @@ class Loop:
         router = self._driver.outlet.router()
         if router is not None:
             router.finish(self.error)
-        if self.callbacks is not None:
+        if self.callbacks is None:
+            self._reports.clear()
+        else:
             self.callbacks.finish()
         with self._lock:
             self.ended = True

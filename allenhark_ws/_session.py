@@ -52,6 +52,9 @@ _FRESH: Final = 5.0
 """For this many seconds after READY an error about the key still counts as its rejection: a server may answer the ping
 before it has checked the key."""
 
+_PARTING: Final = 0.25
+"""Seconds that a server which rejects the key of a READY connection has for its own close, whose code says more."""
+
 _PUMP: Final = 256
 """Requests sent per turn, so that restoring thousands of channels leaves turns for reading."""
 
@@ -179,9 +182,9 @@ class Session:
             return self._retry_at
         if not link.is_ready:
             return None if self._suspended else link.first_pong_deadline
-        if link.rejection is not None:
-            return link.last_heard.mono
         deadlines = [link.next_ping_at]
+        if link.rejection is not None:
+            deadlines.append(link.leave_at)
         if link.pong_deadline is not None and not self._suspended:
             deadlines.append(link.pong_deadline)
         if link.todo and room:
@@ -317,10 +320,10 @@ class Session:
         """
         if self._retry_at is not None and now.mono >= self._retry_at:
             self._connect()
-        elif self._link is not None and self._link.rejection is not None:
-            self._reject(self._link, self._link.rejection, now)
         elif self._link is not None:
             self._check_life(self._link, now, silent_at)
+        if self._link is not None:
+            self._check_rejection(self._link, now)
         link = self._link
         if link is not None and link.is_ready:
             self._beat(link, now)
@@ -372,6 +375,8 @@ class Session:
         """Ping when that is due; a request that waits for its slot gives way once, or it might wait for ever."""
         if now.mono < link.next_ping_at:
             return
+        if not link.todo:  # nobody waits: what slots heartbeats took before adds up to nothing
+            link.next_slot = min(link.next_slot, now.mono)
         slot = link.next_slot
         self._ping(link, now)
         if link.gave_way:
@@ -465,13 +470,15 @@ class Session:
 
     def _hear_error(self, link: Link, event: ServerError, now: Instant) -> None:
         self._collect(link, event)
-        if link.ready_for(now.mono) <= _FRESH:
-            link.rejection = link.rejection or of_fresh_error(event)
+        if link.rejection is None and link.ready_for(now.mono) <= _FRESH:
+            link.rejection = of_fresh_error(event)
+            link.leave_at = now.mono + _PARTING
 
-    def _reject(self, link: Link, rejection: AuthenticationError, now: Instant) -> None:
-        """Leave a READY connection whose server has rejected the key, and did not close it in the same breath."""
-        loss = ConnectionLost(f"the server rejected the API key: {rejection.reason}")
-        self._end_link(link, loss, rejection, now, Drop(1000))
+    def _check_rejection(self, link: Link, now: Instant) -> None:
+        """Leave a connection whose server has rejected the key, and did not close it."""
+        if link.rejection is not None and now.mono >= link.leave_at:
+            loss = ConnectionLost(f"the server rejected the API key: {link.rejection.reason}")
+            self._end_link(link, loss, link.rejection, now, Drop(1000))
 
     def _collect(self, link: Link, event: ServerError) -> None:
         """Keep an error for every flush that waits, and for the next one if it may answer a request."""

@@ -23,7 +23,7 @@ from ._codec import Codec
 from ._counters import Counters
 from ._hints import Later, Self
 from ._loop import FlushTicket, Loop, abandoned, orphaned
-from ._places import Callback, check_callback
+from ._places import Callback, check_callable, check_callback
 from ._ports import Clock, Transport, TransportFactory
 from ._process import is_exiting
 from ._queue import EventQueue
@@ -84,6 +84,8 @@ def _channels(channels: tuple[object, ...], verb: str) -> tuple[Channel, ...]:
     for channel in channels:
         if not is_channel(channel):
             what = f"the class {channel.__name__}" if isinstance(channel, type) else type(channel).__name__
+            if verb == "subscribe" and what in ("function", "method"):
+                what += ": pass it as callback=…"
             raise TypeError(f"{verb}() takes Bot(…), Price(…) or Transactions(…), got {what}")
     return cast("tuple[Channel, ...]", channels)
 
@@ -436,7 +438,7 @@ class Client:
             The handle; closing it undoes this call, dropping it does not.
 
         Raises:
-            TypeError: no channel, something that is none, or a callback that is not callable.
+            TypeError: no channel was given, something else than channels, or a callback that is no plain function.
             ClientClosed, or the terminal error: the client has ended.
 
         Example:
@@ -464,7 +466,7 @@ class Client:
         """Drop channels, whatever handles and streams want them; nothing when nobody does.
 
         Raises:
-            TypeError: no channel, or something that is none.
+            TypeError: no channel was given, or something else than channels.
             ClientClosed: this process was forked from the client's.
 
         Example:
@@ -501,7 +503,7 @@ class Client:
             The callback; without one, a decorator.
 
         Raises:
-            TypeError: the kind or the callback is none.
+            TypeError: the kind is neither a channel nor an event class, or the callback is no plain function.
             ClientClosed: this process was forked from the client's.
 
         Example:
@@ -533,7 +535,7 @@ class Client:
             >>> callback = client.on(PriceUpdate, print)
             >>> client.off(print)
         """
-        check_callback(callback)
+        check_callable(callback)
         self._check_process()
         self._router.remove_callbacks(callback)
 
@@ -586,7 +588,7 @@ class Client:
                 - ``"error"``: the stream takes no more; what is queued can be read, then `SlowConsumer` is raised.
 
         Raises:
-            TypeError, ValueError: a kind, the size or the policy is none.
+            TypeError, ValueError: a kind, the size or the policy is not one of those above.
             ClientClosed, or the terminal error: the client has ended.
 
         Example:

@@ -158,8 +158,8 @@ class Secret:
         """What is wrong with the key as given, or None."""
         if not callable(self.__source):
             return self._problem_with(self)
-        if inspect.iscoroutinefunction(self.__source):
-            return "the api_key callable is an async function, which nothing here would await"
+        if does_nothing_yet(self.__source):
+            return "the api_key callable is an async function or a generator, whose call gives no key"
         if not _takes_nothing(self.__source):
             return "the api_key callable needs arguments, but is called without any"
         return None
@@ -202,11 +202,17 @@ class Secret:
         raise TypeError("a secret cannot be pickled")
 
 
+def does_nothing_yet(function: Callable[..., object]) -> bool:
+    """Whether a call only makes something that is to be awaited, or gone through."""
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    return any(is_kind(each) for is_kind in kinds for each in (function, type(function).__call__))
+
+
 def _takes_nothing(function: Callable[..., object]) -> bool:
-    """Whether it can be called without arguments, as far as it tells; some builtins do not."""
+    """Whether it can be called without arguments, as far as it tells; some builtins do not, nor do some decorators."""
     try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
+        signature = inspect.signature(function, follow_wrapped=False)
+    except Exception:  # noqa: BLE001 - it looks at the user's object, which may raise anything
         return True
     try:
         signature.bind()
@@ -251,7 +257,7 @@ def _split(url: object, what: str, schemes: tuple[str, ...]) -> SplitResult:
 
 
 def _check_url(instance: Settings, _attribute: Attribute[Any], value: object) -> None:
-    what = _URL_VARIABLE if value and value == os.environ.get(_URL_VARIABLE) else "Client(url=…)"
+    what = f"the URL in {_URL_VARIABLE}" if value and value == os.environ.get(_URL_VARIABLE) else "Client(url=…)"
     parts = _split(value, what, ("wss", "ws"))
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(f"{what} must not carry a user name or password: pass api_key instead")

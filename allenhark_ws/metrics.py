@@ -157,7 +157,8 @@ class ClientMetrics(Collector):
             streams: streams of it to tell of, each with its label ``stream``.
 
         Raises:
-            ConfigurationError: the name is none, or another client's that has not ended; the client is added already.
+            ConfigurationError: the name is no text, blank, or another client's that has not ended; the client is added
+                already.
             ClientClosed, or the terminal error: the client has ended.
         """
         for label in (name, *(streams or {})):

@@ -221,7 +221,7 @@ class Stream(Generic[E_co]):
         return len(self._events)
 
     def empty(self) -> bool:
-        """Whether none is.
+        """Whether nothing is queued.
 
         Example:
             >>> client.stream(Gap).empty()

@@ -290,7 +290,7 @@ async def fetch() -> str:
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        (fetch, "the api_key callable is an async function, which nothing here would await"),
+        (fetch, "the api_key callable is an async function or a generator, whose call gives no key"),
         (lambda path: path, "the api_key callable needs arguments, but is called without any"),
         (str.strip, "the api_key callable needs arguments, but is called without any"),
     ],
@@ -426,10 +426,10 @@ def test_key_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_url_of_the_environment_is_called_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever passed none is not told of an argument."""
     monkeypatch.setenv("ALLENHARK_WS_URL", "ws://example.org")
-    told = "ALLENHARK_WS_URL with ws:// would send the API key in clear: use wss://, or pass allow_insecure=True"
-    assert problem_of(url=url_from_environment()) == told
+    told = "the URL in ALLENHARK_WS_URL with ws:// would send the API key in clear: "
+    assert problem_of(url=url_from_environment()) == f"{told}use wss://, or pass allow_insecure=True"
     monkeypatch.setenv("ALLENHARK_WS_URL", "example.org")
-    assert problem_of(url=url_from_environment()) == "ALLENHARK_WS_URL must start with wss:// or ws://"
+    assert problem_of(url=url_from_environment()) == "the URL in ALLENHARK_WS_URL must start with wss:// or ws://"
 
 
 def test_url_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:

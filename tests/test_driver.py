@@ -694,17 +694,26 @@ def test_a_connection_that_was_given_up_is_not_lost_again() -> None:
         assert (names(queue), lingered) == (["ServerError", "Closed"], [])
 
 
-@pytest.mark.parametrize("end", [ConnectionLost("closed", 4401, "unauthorized"), None])
-def test_a_close_behind_a_rejection_is_told(end: ConnectionLost | None) -> None:
-    """With its code, if it came in the same read; without one the turn ends with leaving."""
+CLOSED = ConnectionLost("closed", 4401, "unauthorized")
+
+
+@pytest.mark.parametrize(("end", "then"), [(CLOSED, None), (None, CLOSED), (None, None)])
+def test_a_close_behind_a_rejection_is_told(end: ConnectionLost | None, then: ConnectionLost | None) -> None:
+    """With its code, if it comes with it or soon; without one the server is left."""
     with bench() as b:
         queue = b.stream(Disconnected)
         b.ready()
         b.wire.push(REJECTION, price("m"), end=end)
         b.turn()
+        assert (b.session.state is State.READY) == (end is None)
+        if end is None and then is not None:
+            b.wire.push(end=then)
+        if end is None:
+            b.turn()
         [event] = taken(queue)
-        assert (event.code, event.reason) == ((1006, "") if end is None else (4401, "unauthorized"))
-        assert (b.wire.left, b.session.state) == ([("abort", 1000)] if end is None else [], State.BACKOFF)
+        closes = end or then
+        assert (event.code, event.reason) == ((1006, "") if closes is None else (4401, "unauthorized"))
+        assert (b.wire.left, b.session.state) == ([("abort", 1000)] if closes is None else [], State.BACKOFF)
 
 
 def test_a_mute_server_is_judged_by_the_last_look() -> None:

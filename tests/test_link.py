@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from allenhark_ws._link import Link, Ping
@@ -29,7 +30,12 @@ def test_a_connection_just_opened() -> None:
     assert not subject.unconfirmed
     assert (subject.early, subject.early_bytes) == ([], 0)
     assert (list(subject.on_wire), list(subject.todo)) == ([], [])
-    assert (subject.pong_deadline, subject.rejection, subject.gave_way) == (None, None, False)
+    assert (subject.pong_deadline, subject.rejection, subject.leave_at, subject.gave_way) == (
+        None,
+        None,
+        math.inf,
+        False,
+    )
 
 
 def test_ready() -> None:

@@ -162,7 +162,7 @@ class Simulator:
 
     @property
     def history(self) -> tuple[tuple[dict[str, Any], ...], ...]:
-        """The same, for each connection apart, in order of accept; a snapshot."""
+        """What `received` has, in a list for each connection, in order of accept; a snapshot."""
         return self._journal.history
 
     @property

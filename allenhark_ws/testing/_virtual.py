@@ -148,7 +148,7 @@ class VirtualSimulator:
 
     @property
     def history(self) -> tuple[tuple[dict[str, Any], ...], ...]:
-        """The same, for each connection apart; a snapshot."""
+        """What `received` has, in a list for each connection; a snapshot."""
         return self._settled().journal.history
 
     @property
