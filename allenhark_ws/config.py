@@ -205,7 +205,10 @@ class Secret:
 def does_nothing_yet(function: Callable[..., object]) -> bool:
     """Whether a call only makes something that is to be awaited, or gone through."""
     kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
-    return any(is_kind(each) for is_kind in kinds for each in (function, type(function).__call__))
+    try:
+        return any(is_kind(each) for is_kind in kinds for each in (function, type(function).__call__))
+    except Exception:  # noqa: BLE001 - it looks at the user's object, which may raise anything
+        return False
 
 
 def _takes_nothing(function: Callable[..., object]) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import logging
 import pickle
 import queue
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from decimal import Decimal
 from functools import partial
@@ -554,6 +556,32 @@ def test_errors_of_the_last_callbacks_are_told(sim: Simulator) -> None:
     assert got == [0.0, 1.0, 2.0, Closed(None)]
 
 
+@pytest.mark.parametrize("inline", [False, True])
+def test_an_error_of_the_last_callback_is_let_go(sim: Simulator, inline: bool) -> None:
+    """Nobody is told of it any more, so nobody keeps what its traceback holds."""
+    held: list[weakref.ref[object]] = []
+
+    class Large:
+        pass
+
+    def bad(_: Event) -> None:
+        large = Large()
+        held.append(weakref.ref(large))
+        raise ValueError
+
+    client = client_of(sim, inline_callbacks=inline)
+    client.on(Closed, bad)
+    logging.getLogger("allenhark_ws").propagate = False
+    try:
+        with client:
+            pass
+    finally:
+        logging.getLogger("allenhark_ws").propagate = True
+    gc.collect()
+    assert client.stats.callback_errors == 1
+    assert held[0]() is None
+
+
 def test_close_with_a_stuck_callback_gives_up_at_the_deadline(sim: Simulator) -> None:
     """The connection is closed properly all the same."""
     gate, entered = threading.Event(), threading.Event()
@@ -1076,6 +1104,18 @@ async def awaited(event: Event) -> None:
     """Does nothing unless it is awaited."""
 
 
+def iterated(event: Event) -> Iterator[Event]:
+    """Does nothing unless it is gone through."""
+    yield event
+
+
+class Awaited:
+    """Likewise an object."""
+
+    async def __call__(self, event: Event) -> None:
+        """Does nothing unless it is awaited."""
+
+
 WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "connect(text)": lambda c: c.connect("1"),  # type: ignore[arg-type]
     "connect(negative)": lambda c: c.connect(-1),
@@ -1095,6 +1135,8 @@ WRONG_CALLS: dict[str, Callable[[Client], object]] = {
     "subscribe(callback=7)": lambda c: c.subscribe(Price("m"), callback=7),  # type: ignore[call-overload]
     "subscribe(callback=async)": lambda c: c.subscribe(Price("m"), callback=awaited),
     "on(async)": lambda c: c.on(Price("m"), awaited),
+    "on(generator)": lambda c: c.on(Price("m"), iterated),
+    "on(async object)": lambda c: c.on(Price("m"), Awaited()),
     "unsubscribe()": lambda c: c.unsubscribe(),
     "unsubscribe(event)": lambda c: c.unsubscribe(PriceUpdate),  # type: ignore[arg-type]
     "on(text)": lambda c: c.on("price"),  # type: ignore[call-overload]

@@ -7,7 +7,8 @@ import pickle
 import ssl
 import sys
 import traceback
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from importlib.machinery import ModuleSpec
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -287,10 +288,35 @@ async def fetch() -> str:
     return KEY
 
 
+class Fetcher:
+    """Likewise, by an object."""
+
+    async def __call__(self) -> str:
+        """The key."""
+        return KEY
+
+
+def given(function: Callable[[str], str]) -> Callable[[], str]:
+    """A decorator that gives what the function needs."""
+    return wraps(function)(lambda: function(KEY))
+
+
+class Secretive:
+    """An object that tells nothing of itself."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyError(name)
+
+    def __call__(self) -> str:
+        """The key."""
+        return KEY
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [
         (fetch, "the api_key callable is an async function or a generator, whose call gives no key"),
+        (Fetcher(), "the api_key callable is an async function or a generator, whose call gives no key"),
         (lambda path: path, "the api_key callable needs arguments, but is called without any"),
         (str.strip, "the api_key callable needs arguments, but is called without any"),
     ],
@@ -302,8 +328,8 @@ def test_callables_that_give_no_key(source: Any, told: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    [lambda path="key": path, partial(str.strip, KEY), lambda *_, **__: KEY, max],
-    ids=["optional", "given", "any", "not told"],
+    [lambda path="key": path, partial(str.strip, KEY), lambda *_, **__: KEY, max, given(str.strip), Secretive()],
+    ids=["optional", "given", "any", "not told", "decorated", "secretive"],
 )
 def test_callables_that_may_give_a_key(source: Any) -> None:
     """Those whose arguments are optional, are given already, or are not told of."""

@@ -716,6 +716,38 @@ def test_the_callback_backlog_counts_what_waits() -> None:
         gate.set()
 
 
+def test_reports_that_lead_to_reports_leave_the_loop_its_turns() -> None:
+    """Each is a turn's work, so that whatever else is asked for comes between two of them."""
+    endless = 10_000
+    with Scripted(inline_callbacks=True) as s:
+        handled: list[CallbackError] = []
+
+        @s.client.on(CallbackError)
+        def again(event: CallbackError) -> None:
+            handled.append(event)
+            if len(handled) == 1:
+                s.client.close()
+            if len(handled) < endless:
+                s.client._loop.report(event)
+
+        s.ready()
+        s.client._loop.report(CallbackError(again, Pong(), ValueError()))
+        await_end(s.client)
+        assert len(handled) < endless
+
+
+def test_the_earliest_deadline_counts() -> None:
+    """Whoever closes with more patience, later, changes nothing."""
+    with Scripted() as s:
+        now = time.monotonic()
+        deadlines = (now + 20.0, now + 10.0, now + 30.0)
+        assert [s.client._loop.request_close(deadline) for deadline in deadlines] == [
+            now + 20.0,
+            now + 10.0,
+            now + 10.0,
+        ]
+
+
 @pytest.mark.parametrize("inline", [False, True])
 def test_callback_errors_are_reported_and_cost_nothing_else(inline: bool) -> None:
     """Whatever a callback raises, `SystemExit` included, the next event comes; errors in a handler are only logged."""

@@ -49,12 +49,13 @@ from allenhark_ws import (
     replay,
 )
 from allenhark_ws._frames import BinaryMessage
+from allenhark_ws._player import PlayedClock, Player
 from allenhark_ws._ports import Instant
 from allenhark_ws._replay import _Replay
 from allenhark_ws.recording import Group, Reader
 from allenhark_ws.recording._format import HEADER, encode
 
-from .fakes import FewDescriptors, settings
+from .fakes import FakeClock, FewDescriptors, settings
 from .patience import PATIENCE
 from .processes import Script, posix
 from .scripted import JumpingClock, Scripted, await_end, price, run_aside, threads_of
@@ -337,6 +338,23 @@ class Passing(JumpingClock):
         self.waits.append(timeout)
         self.advance(timeout or 0.0)
         return selector.select(0)
+
+
+def test_frames_that_are_due_do_not_wake_anybody(path: Path) -> None:
+    """The clock is told of a moment to come alone: a consumer without room would be asked again and again."""
+    prices(path, 2)
+    real = FakeClock()
+    clock = PlayedClock(real)
+    player = Player([str(path)], 1.0, clock)
+    player.open(lambda *_: True, lambda: None)
+    try:
+        player.receive()
+        assert not player.pending
+        assert clock.due == pytest.approx(real.now().mono + 0.001)
+        real.advance(1.0)
+        assert (player.pending, clock.due) == (True, None)
+    finally:
+        player.abort()
 
 
 @pytest.mark.parametrize("speed", [0.4, 0.5, 0.6])
