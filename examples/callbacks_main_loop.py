@@ -44,7 +44,8 @@ def main() -> None:
 
         @client.on(Disconnected)
         def warn(loss: Disconnected) -> None:
-            print(f"connection lost: {loss.cause.reason}; next try in {loss.will_retry_in} s")
+            then = "no other try" if loss.will_retry_in is None else f"next try in {loss.will_retry_in:.1f} s"
+            print(f"connection lost: {loss.cause.reason}; {then}")
 
         @client.on(Gap)
         def distrust(gap: Gap) -> None:

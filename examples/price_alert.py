@@ -23,6 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     with Client() as client, client.stream(Price(arguments.mint), Gap) as stream:
+        print(f"watching {arguments.mint} for moves of {arguments.percent:g} %", flush=True)
         last, after_gap = None, ""
         for event in stream:
             if isinstance(event, Gap):

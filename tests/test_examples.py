@@ -129,6 +129,7 @@ def test_decimal_prices(market: Simulator) -> None:
 def test_price_alert() -> None:
     """It rings when the price has moved far enough since it rang last, either way, and says when news was missing."""
     with Simulator() as simulator, Running(simulator, "price_alert.py", "--percent", "10", "M") as example:
+        assert example.line() == "watching M for moves of 10 %"
         publish(simulator, 100.0, 109.0, 111.0, 120.0, 90.0)
         first = example.lines(2)
         simulator.reset()

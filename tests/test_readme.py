@@ -12,6 +12,8 @@ import pytest
 
 from allenhark_ws import Client, Price, PriceUpdate
 
+from .patience import PATIENCE
+
 if TYPE_CHECKING:
     from allenhark_ws.testing import Simulator
 
@@ -91,7 +93,7 @@ def run(number: int, **names: Any) -> dict[str, Any]:
 
 def test_there_are_programs() -> None:
     """Those below are the ones that the README shows; the notebook's two are run as examples/quickstart.ipynb."""
-    uses = ("my_main_loop()", "book(", "client.watch()", "prices.to_dataframe()", "def test_alert(")
+    uses = ("my_main_loop()", "book(", "client.watch()", "prices.to_dataframe()", "replay(", "def test_alert(")
     assert [use in program for use, program in zip(uses, PROGRAMS, strict=True)] == [True] * len(uses)
     for program in PROGRAMS:
         ast.parse(program)
@@ -117,6 +119,18 @@ def test_the_program_with_a_queue(market: Simulator) -> None:
     market.wait_for(lambda: not market.connections)
 
 
+def test_the_program_with_a_recording(market: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has all of it."""
+    pytest.importorskip("pandas", reason="needs the extra notebook")
+    monkeypatch.chdir(tmp_path)
+    mint = "So11111111111111111111111111111111111111112"
+    with Client() as client, client.record("day.jsonl.gz"), client.stream(Price(mint)) as prices:
+        recorded = [prices.get(timeout=PATIENCE) for _ in range(3)]
+    table = run(4)["table"]
+    assert list(table["price"])[:3] == [event.price for event in recorded]
+    assert set(table["mint"]) == {mint}
+
+
 def test_the_test_of_a_program(market: Simulator) -> None:
     """It passes with an alert that rings."""
 
@@ -131,4 +145,4 @@ def test_the_test_of_a_program(market: Simulator) -> None:
             self.rang = self.rang or event.price > self.above
 
     with Client() as client:
-        run(4, Alert=Alert)["test_alert"](market, client)
+        run(5, Alert=Alert)["test_alert"](market, client)
