@@ -115,16 +115,16 @@ class Loop:
                 unreported=self._reports,
             )
         self._driver = Driver(
-            settings=self._settings,
-            session=self.session,
-            codec=self._codec,
-            counters=self._counters,
-            redactor=self._redactor,
-            connect=self._connect,
-            clock=self._clock,
-            callbacks=self.callbacks,
-            tell_state=self._tell_state,
-            tell_flushed=self._tell_flushed,
+            self._settings,
+            self.session,
+            self._codec,
+            self._counters,
+            self._redactor,
+            self._connect,
+            self._clock,
+            self.callbacks,
+            self._tell_state,
+            self._tell_flushed,
         )
 
     def _callback_queue(self) -> EventQueue:

@@ -20,7 +20,7 @@ from copy import deepcopy
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from attrs import field, frozen
 
@@ -334,7 +334,7 @@ class ServerError(ServerEvent):
         name = message.get("channel")
         for kind, spelling in SPELLINGS.items():
             if name in (None, spelling.name) and spelling.key in message:
-                return _channel(kind, message[spelling.key])
+                return _channel(cast("Callable[[str], Channel]", kind), message[spelling.key])
         return None
 
 

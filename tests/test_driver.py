@@ -113,16 +113,16 @@ class Bench:
         counters, chosen = Counters(), settings(**self.changes)
         self.session = Ticking(chosen, counters, lambda: 1.0)
         self.driver = Driver(
-            settings=chosen,
-            session=self.session,
-            codec=Codec(),
-            counters=counters,
-            redactor=Redactor(),
-            connect=self.server.connect,
-            clock=self.clock,
-            callbacks=self.callbacks,
-            tell_state=self.states.append,
-            tell_flushed=self.flushed.append,
+            chosen,
+            self.session,
+            Codec(),
+            counters,
+            Redactor(),
+            self.server.connect,
+            self.clock,
+            self.callbacks,
+            self.states.append,
+            self.flushed.append,
         )
         sink = InlineCallbacks(counters, lambda event: self.mail(self.driver.outlet.emit, [event]))
         self.router = Router(counters, sink, self)

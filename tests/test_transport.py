@@ -141,19 +141,23 @@ def wait_for_close(conn: socket.socket) -> tuple[int, bytes]:
 
 
 def test_opening_has_one_deadline() -> None:
-    """The connect timeout from now, for every wait; an interruption leaves nothing to do."""
-    deadlines = []
+    """The connect timeout from now, for every wait; an interruption leaves nothing to do, and it says what it is at."""
+    deadlines, phases = [], []
 
     def wait(sock: socket.socket | None, mask: int, deadline: float) -> bool:
         deadlines.append(deadline)
+        phases.append(transport.phase)
         raise Interrupted
 
     with peer(lambda conn: None) as server:
         url = f"ws://127.0.0.1:{server.port}/"
         transport = Transport(settings(url=url, connect_timeout=7.0), clock=Clock())
+        phases.append(transport.phase)
         with pytest.raises(Interrupted):
             transport.open(wait, lambda: None)
+        phases.append(transport.phase)
     assert deadlines == [1007.0]
+    assert phases == ["", f"TCP connect to 127.0.0.1:{server.port}", ""]
     assert transport.receive() == Batch()
 
 
