@@ -11,35 +11,17 @@ never hold a router: it would keep itself alive.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from attrs import define, frozen
 
 from ._queue import EventQueue
 from ._routes import ANY_OTHER, RouteTable
-from .config import does_nothing_yet
 from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
 
-__all__ = ["Callback", "Cell", "Place", "Places", "check_callable", "check_callback"]
+__all__ = ["Callback", "Cell", "Place", "Places"]
 
 Callback = Callable[[Any], object]
-
-
-def check_callback(callback: object) -> None:
-    """Refuse what cannot be called back.
-
-    Raises:
-        TypeError: it is no callable, or an async function or a generator, which a call does not run.
-    """
-    check_callable(callback)
-    if does_nothing_yet(cast("Callback", callback)):
-        raise TypeError("a callback must be a plain function: a call does not run an async one, or a generator")
-
-
-def check_callable(callback: object) -> None:
-    """Raise TypeError for what is no callable."""
-    if not callable(callback):
-        raise TypeError(f"a callback must be callable with one event, got {type(callback).__name__}")
 
 
 @define(eq=False)

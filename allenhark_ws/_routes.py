@@ -12,15 +12,28 @@ import threading
 from collections.abc import Callable, Hashable, Iterable
 from operator import attrgetter
 from types import BuiltinMethodType, MethodType, MethodWrapperType
-from typing import Any, Final, Generic, TypeGuard, TypeVar
+from typing import Any, Final, Generic, TypeGuard, TypeVar, cast
 
 from attrs import define, field, frozen
 
 from . import events
 from .channels import Bot, Channel, Price, Transactions
+from .config import does_nothing_yet
 from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
 
-__all__ = ["ANY_OTHER", "CHANNELS", "Kind", "RouteTable", "check_kind", "event_key", "identity", "is_channel", "key_of"]
+__all__ = [
+    "ANY_OTHER",
+    "CHANNELS",
+    "Kind",
+    "RouteTable",
+    "check_callable",
+    "check_callback",
+    "check_kind",
+    "event_key",
+    "identity",
+    "is_channel",
+    "key_of",
+]
 
 T = TypeVar("T")
 Kind = type[Event] | Channel
@@ -91,11 +104,29 @@ def check_kind(kind: object) -> Kind:
     raise TypeError(f"expected an event class such as PriceUpdate or a channel such as Price(mint), got {what}")
 
 
+def check_callable(callback: object) -> None:
+    """Raise TypeError for what is no callable."""
+    if not callable(callback):
+        raise TypeError(f"a callback must be callable with one event, got {type(callback).__name__}")
+
+
+def check_callback(callback: object) -> None:
+    """Refuse what cannot be called back.
+
+    Raises:
+        TypeError: it is no callable, or an async function or a generator, which a call does not run.
+    """
+    check_callable(callback)
+    if does_nothing_yet(cast("Callable[..., object]", callback)):
+        raise TypeError("a callback must be a plain function: a call does not run an async one, or a generator")
+
+
 def key_of(channel: Channel) -> tuple[type[Event], str]:
     """The event class that a channel's events have, and the key they carry."""
-    brought, key = CHANNELS.get(type(channel), (None, None))
-    if brought is None or key is None:
+    found = CHANNELS.get(type(channel))
+    if found is None:
         raise TypeError(f"expected Bot(…), Price(…) or Transactions(…), got {type(channel).__name__}")
+    brought, key = found
     return brought, key(channel)
 
 

@@ -23,13 +23,13 @@ from ._codec import Codec
 from ._counters import Counters
 from ._hints import Later, Self
 from ._loop import FlushTicket, Loop, abandoned, orphaned
-from ._places import Callback, check_callable, check_callback
+from ._places import Callback
 from ._ports import Clock, Transport, TransportFactory
 from ._process import is_exiting
 from ._queue import EventQueue
 from ._redact import Redactor
 from ._router import Router
-from ._routes import Kind, check_kind, is_channel
+from ._routes import Kind, check_callable, check_callback, check_kind, is_channel
 from ._session import Session
 from ._typing import E2, E3, Binding, Bringing, Registering
 from .channels import Channel

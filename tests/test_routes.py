@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allenhark_ws import _routes
-from allenhark_ws._routes import Kind, RouteTable, check_kind, event_key, key_of
+from allenhark_ws._routes import Kind, RouteTable, check_callable, check_callback, check_kind, event_key, key_of
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 from allenhark_ws.events import (
     BotUpdate,
@@ -71,6 +71,25 @@ def test_base_channel_is_no_kind() -> None:
         check_kind(Channel())
     with pytest.raises(TypeError, match="got Channel"):
         key_of(Channel())
+
+
+async def awaited(event: Event) -> None:
+    """Does nothing unless it is awaited."""
+
+
+def test_callbacks() -> None:
+    """What a call runs with one event; of others it is said what they are."""
+    for callback in (print, lambda event: event, Event, functools.partial(print, "a")):
+        check_callable(callback)
+        check_callback(callback)
+    for wrong in (None, "print", 7):
+        for check in (check_callable, check_callback):
+            with pytest.raises(TypeError, match=f"must be callable with one event, got {type(wrong).__name__}"):
+                check(wrong)
+    check_callable(awaited)
+    for lazy in (awaited, functools.partial(awaited)):
+        with pytest.raises(TypeError, match="must be a plain function: a call does not run an async one"):
+            check_callback(lazy)
 
 
 def test_a_subclass_of_a_channel_is_no_kind() -> None:

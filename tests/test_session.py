@@ -727,7 +727,7 @@ def test_a_second_rejection_without_a_stable_time_between_is_final() -> None:
     bench.hear(KEY_ERROR)
     bench.after(0.25)
     bench.ready()
-    outputs = bench.hear(KEY_ERROR) + bench.after(0.25)
+    outputs = bench.hear(KEY_ERROR) + bench.after(0.375)
     assert kinds(outputs) == [ServerError, Drop, Disconnected, Closed]
     assert only(Disconnected, outputs).will_retry_in is None
     error = bench.session.error
