@@ -95,7 +95,6 @@ class Loop:
     forked: bool = field(default=False, init=False)
     closing: bool = field(default=False, init=False)
     readies: int = field(default=0, init=False)
-    _reports: deque[Event] = field(factory=deque[Event], init=False)
     _close_by: float = field(default=math.inf, init=False)
     _requested_error: AllenHarkError | None = field(default=None, init=False)
     _driver: Driver = field(init=False)
@@ -104,6 +103,7 @@ class Loop:
     _starts_on: int | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
+        reports = deque[Event]()
         if self._settings.inline_callbacks:
             self.sink = InlineCallbacks(self._counters, self.report)
         else:
@@ -112,7 +112,7 @@ class Loop:
                 self._counters,
                 self._callback_queue(),
                 self.report,
-                unreported=self._reports,
+                unreported=reports,
             )
         self._driver = Driver(
             self._settings,
@@ -126,6 +126,7 @@ class Loop:
             self._tell_state,
             self._tell_flushed,
         )
+        self._driver.outlet.reports = reports
 
     def _callback_queue(self) -> EventQueue:
         settings = self._settings
@@ -262,13 +263,8 @@ class Loop:
 
     def report(self, event: Event) -> None:
         """Deliver an event that arose on another thread."""
-        self._reports.append(event)
-        self.post(self._emit_report)
-
-    def _emit_report(self) -> None:
-        """One, since an inline callback of it may lead to the next: between them the thread does its other work."""
-        if self._reports:
-            self._driver.outlet.emit([self._reports.popleft()])
+        self._driver.outlet.reports.append(event)
+        self.post(self._driver.outlet.emit_report)
 
     def recovered(self, queue: EventQueue) -> None:
         """A queue that was dropping has fallen below half."""
@@ -444,7 +440,7 @@ class Loop:
         if router is not None:
             router.finish(self.error)
         if self.callbacks is None:
-            self._reports.clear()
+            self._driver.outlet.reports.clear()
         else:
             self.callbacks.finish()
         with self._lock:

@@ -7,6 +7,7 @@ one event overtake another.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from attrs import define, field
@@ -15,7 +16,7 @@ from ._ports import Instant
 from ._queue import EventQueue
 from ._router import Router, dropping_report, nowhere
 from ._session import Session
-from .events import Event
+from .events import Closed, Event
 
 __all__ = ["Outlet"]
 
@@ -30,11 +31,15 @@ class Outlet:
     Attributes:
         router: gives the router while there is one; a weak reference, so that nobody here keeps a client alive.
         held: what waits for room.
+        reports: what arose beside the session, of callbacks mostly, and waits for its turn; what waits when `Closed` is
+            next goes first, since nobody would hear of it afterwards.  What comes of those does not: it might not end.
     """
 
     _session: Session
     router: Callable[[], Router | None] = field(default=nowhere, init=False)
     held: list[Event] = field(factory=list[Event], init=False)
+    reports: deque[Event] = field(factory=deque[Event], init=False)
+    _is_over: bool = field(default=False, init=False)
 
     def emit(self, events: list[Event]) -> None:
         """Deliver the events, or hold them behind those that are held already."""
@@ -55,6 +60,11 @@ class Outlet:
         events, self.held = [*self.held, *events], []
         self._deliver(events, force=True)
 
+    def emit_report(self) -> None:
+        """Deliver one report: its callbacks may lead to the next, and between them the thread does its other work."""
+        if self.reports:
+            self.emit([self.reports.popleft()])
+
     def report_recovery(self, queue: EventQueue) -> None:
         """A queue that was dropping has fallen below half."""
         report = dropping_report(queue, recovered=True)
@@ -65,6 +75,10 @@ class Outlet:
         """Deliver what the consumers have room for, what that leads to before the rest, and hold what must wait."""
         router = self.router()
         while events and router is not None:
+            if isinstance(events[0], Closed) and not self._is_over:
+                self._is_over = True
+                events = [*self.reports, *events]
+                self.reports.clear()
             delivery = router.deliver(events, force=force)
             if delivery.failure is not None:
                 self._session.close(delivery.failure)

@@ -40,6 +40,7 @@ from allenhark_ws import (
     SlowConsumer,
     State,
     Stream,
+    UnknownMessage,
 )
 from allenhark_ws._aside import Interrupted, Waiter
 from allenhark_ws._ports import Clock
@@ -776,6 +777,37 @@ def test_callback_errors_are_reported_and_cost_nothing_else(inline: bool) -> Non
             assert len(later) == 3
             assert s.client.stats.callback_errors == 6
             assert worse is not None
+    finally:
+        logging.getLogger("allenhark_ws").propagate = True
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["that closes", "of an attempt"])
+def test_errors_of_the_last_inline_callbacks_are_told(early: bool) -> None:
+    """Before `Closed`: of a message that is told because the attempt ends, and of one whose callback closes."""
+    logging.getLogger("allenhark_ws").propagate = False
+    try:
+        with Scripted(inline_callbacks=True) as s:
+            told: list[object] = []
+
+            def bad(_: UnknownMessage) -> None:
+                s.client.close()
+                raise ValueError
+
+            s.client.on(CallbackError, lambda report: told.append(report.callback))
+            s.client.on(Closed, told.append)
+            s.client.on(UnknownMessage, bad)
+            if early:
+                s.server.pongs = False
+                s.client.start()
+                s.settle()
+            else:
+                s.ready()
+            s.wire.push({"type": "news"})
+            if early:
+                s.settle()
+                s.client.close()
+            await_end(s.client)
+            assert told == [bad, Closed(None)]
     finally:
         logging.getLogger("allenhark_ws").propagate = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -32,6 +32,7 @@ class Consumers:
         taken: the events it took.
         asked: how often it was asked to take some.
         reports: what comes of the next delivery; likewise `failure`.
+        hook: called with each event that it takes.
     """
 
     room: int = 100
@@ -40,6 +41,7 @@ class Consumers:
     asked: int = 0
     reports: list[EventsDropped] = field(factory=list[EventsDropped])
     failure: SlowConsumer | None = None
+    hook: Callable[[Event], object] = id
 
     def deliver(self, events: Sequence[Event], *, force: bool = False) -> Delivery:
         """Take what there is room for, or everything by force."""
@@ -48,6 +50,8 @@ class Consumers:
         if CLOSED in events[1:done]:  # it goes alone
             done = events.index(CLOSED)
         self.taken += events[:done]
+        for event in events[:done]:
+            self.hook(event)
         self.room -= done
         reports, self.reports = self.reports, []
         failure, self.failure = self.failure, None
@@ -208,6 +212,39 @@ def test_the_last_of_all_by_itself() -> None:
     bench = Bench()
     bench.outlet.emit([CLOSED])
     assert (bench.consumers.taken, bench.consumers.asked) == ([CLOSED], 1)
+
+
+def test_reports_that_wait_go_before_the_last_of_all() -> None:
+    """Nobody would hear of them afterwards; they come behind what leads up to the end, and no more come of them."""
+    bench = Bench()
+    bench.outlet.reports.extend([C, D])
+    bench.outlet.emit([A])
+    bench.consumers.at_once = 1
+    bench.consumers.hook = lambda event: event is not D or bench.outlet.reports.append(C)
+    bench.outlet.emit([B, CLOSED])
+    assert bench.consumers.taken == [A, B, C, D, CLOSED]
+    assert list(bench.outlet.reports) == [C]
+
+
+def test_reports_that_find_no_room_are_held_before_the_last_of_all() -> None:
+    """As everything else is."""
+    bench = Bench(Consumers(room=0))
+    bench.outlet.reports.append(C)
+    bench.outlet.emit([CLOSED])
+    assert bench.outlet.held == [C, CLOSED]
+    bench.outlet.emit_last([])
+    assert bench.consumers.taken == [C, CLOSED]
+
+
+def test_reports_take_turns() -> None:
+    """One for each time it is asked, and none when there is none."""
+    bench = Bench()
+    bench.outlet.reports.extend([A, B])
+    bench.outlet.emit_report()
+    assert bench.consumers.taken == [A]
+    bench.outlet.emit_report()
+    bench.outlet.emit_report()
+    assert (bench.consumers.taken, bench.consumers.asked) == ([A, B], 2)
 
 
 def test_at_the_end_everything_goes() -> None:
