@@ -12,23 +12,24 @@ The map of the house.  A room is a file with one subject; ``tests/test_architect
 
     verbs       client: what users call, and the wiring of everything below it
     threads     _loop: start, ask, wait, end · _process: forks and exits · _driver: turn after turn, asleep in _sleeper
-                (_wakeup) · _network: the session's commands, done · _intake: what was read · _outlet: what goes out
+                (_wakeup) · _network: the session's commands, done · _intake: what was read · _outlet: events on
+                their way to consumers
     consumers   _router: who gets what (_routes, _wanted; hot path: _places, _express) · _dispatch: callbacks
-                streams: what users read · _queue: what is kept and what is dropped when one is full
+                streams: what users read · _queue: what is kept and what is dropped when one is full (_locks)
     rules       _session: whatever is decided, without I/O: key, pings, pong deadline, subscriptions, losses, gaps
                 (_link: a connection's books · _backoff: delays · _verdict: rejections · the moves are in state)
     network     _connect: opening, phases _dns, _tcp, _proxy, _tls, _upgrade (_target; one deadline: _guard, _aside)
                 _transport: one open connection, and its bytes (_frames) · _ports: what else can stand in its place
     wire        _codec: bytes and events, what is no message too (_json, _strict; fast
                 _lanes: _dicts, _structs, _twins) · _redact: no keys
-    values      channels (_spelling), events, errors, config, state, stats (_counters), _frozen, _words
+    values      channels (_spelling), events, errors, config, state, stats (_counters), _instant, _frozen, _words
                 for types alone: _typing, _hints
     around it   _replay (_player), recording, notebook (_html), dataframe, metrics, testing, pytest_plugin, cli,
                 __main__
 
 In: socket → `_transport` → `_driver` → `_intake` → `_codec` → `_router` → callbacks and streams; what is no data of a
-READY connection goes by `_session` and `_outlet`.  Out: `client` → `_loop` → mailbox of `_driver` → `_session` →
-`_network` → `_transport` → socket.
+READY connection goes by `_session`, and what takes no fast lane by `_outlet`.  Out: `client` → `_loop` → mailbox of
+`_driver` → `_session` → `_network` → `_transport` → socket.
 
 Neighbours: every module with a public name.  Importing the package must never load ssl, websocket-client or cattrs.
 """

@@ -229,16 +229,16 @@ def _lane(engine: str, *, decimal: bool) -> Lane:
         raise ValueError(f'engine={engine!r}: pass "auto", "msgspec", "stdlib" or "plain"')
     if engine == "plain" or not INTERCHANGEABLE:
         return Lane.closed()
-    plain = stdlib_lane(decimal=decimal)
+    stdlib = stdlib_lane(decimal=decimal)
     if engine == "stdlib" or decimal:
-        return plain
+        return stdlib
     try:
         from ._structs import msgspec_lane  # noqa: PLC0415 - an extra
     except ImportError:
         if engine == "msgspec":
             raise
-        return plain
-    return msgspec_lane(plain.make)
+        return stdlib
+    return msgspec_lane(stdlib.make)
 
 
 _Build = Callable[[_Message, bytes, datetime, "Transactions | None"], "DataEvent | ServerEvent"]

@@ -1,8 +1,9 @@
 """Running callbacks: on the callback thread, or inline on the I/O thread.
 
-A callback may sleep, raise or call `sys.exit`: it costs a report, never the thread, the next event or the heartbeat.
-Neighbours: `_loop` starts and ends it, `_driver` watches for slow callbacks, `_router` feeds it and knows the
-callbacks.  It must never hold the router but weakly, so that waiting for events keeps no client alive.
+A callback may raise or call `sys.exit`: it costs a report, never the thread or the next event.  On the callback thread
+it may sleep, too, and the heartbeat goes on.  Neighbours: `_loop` starts and ends it, `_driver` watches for slow
+callbacks, `_router` feeds it and knows the callbacks.  It must never hold the router but weakly, so that waiting for
+events keeps no client alive.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ._counters import Counters
 from ._express import SLOW
 from ._places import Callback
 from ._queue import EventQueue
-from ._router import Router, nowhere
+from ._router import Router, no_router
 from ._routes import identity
 from .events import CallbackError, Closed, Event, SlowCallback
 
@@ -61,17 +62,18 @@ _NOBODY: Final = _Nobody()
 
 
 @define(eq=False)
-class _Runner:
-    """Runs the callbacks of one event after the other and accounts for what they raise.
+class _Registered:
+    """What both ways of calling back share: who is registered now, and the account of what raised.
 
     Args:
         counters: where exceptions are counted.
         report: takes the `CallbackError` events; called on the running thread.
+        router: where the callbacks are found, while there is one.
     """
 
     _counters: Counters
     _report: Callable[[Event], None]
-    router: Callable[[], Router | None] = nowhere
+    router: Callable[[], Router | None] = no_router
 
     def callbacks_for(self, event: Event) -> tuple[Callback, ...]:
         """The callbacks of an event, as they are registered now."""
@@ -114,7 +116,7 @@ class CallbackThread:
     _report: Callable[[Event], None]
     _clock: Callable[[], float] = time.monotonic
     _unreported: deque[Event] = field(factory=deque[Event], alias="unreported")
-    _runner: _Runner = field(init=False)
+    _registered: _Registered = field(init=False)
     _current: _Call | None = field(default=None, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _last: Closed | None = field(default=None, init=False)
@@ -125,11 +127,11 @@ class CallbackThread:
     _disowned: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._runner = _Runner(self._counters, self._report)
+        self._registered = _Registered(self._counters, self._report)
 
     def attach(self, router: weakref.ref[Router]) -> None:
         """Say where the callbacks are found."""
-        self._runner.router = router
+        self._registered.router = router
 
     def start(self) -> None:
         """Start the thread."""
@@ -165,18 +167,18 @@ class CallbackThread:
         The first one, mostly the only one, is called from here: with a call more for each event, and two for taking it,
         a message took 1.1 times as long.
         """
-        clock, router = self._clock, self._runner.router
+        clock, router = self._clock, self._registered.router
         for event in events:
             if self._deadline is not None and self._is_late(event):
                 continue
-            # The router in no local: see `_Runner.callbacks_for`, whose call this spares.
+            # The router in no local: see `_Registered.callbacks_for`, whose call this spares.
             callbacks = (router() or _NOBODY).callbacks_for(event)
             if callbacks:
                 self._current = (callbacks[0], event, clock())
                 try:
                     callbacks[0](event)
                 except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the thread silently
-                    self._runner.failed(callbacks[0], event, error)
+                    self._registered.failed(callbacks[0], event, error)
                 if len(callbacks) > 1:
                     self._call_others(callbacks, event)
                 self._current = None
@@ -192,12 +194,12 @@ class CallbackThread:
         return True
 
     def _call_others(self, callbacks: tuple[Callback, ...], event: Event) -> None:
-        for callback in self._runner.others(callbacks, event):
+        for callback in self._registered.others(callbacks, event):
             self._current = (callback, event, self._clock())
             try:
                 callback(event)
             except BaseException as error:  # noqa: BLE001 - as above
-                self._runner.failed(callback, event, error)
+                self._registered.failed(callback, event, error)
 
     def _last_word(self) -> Iterator[Event]:
         """When the client has ended, errors not told yet, and `Closed`; a queue that failed is drained before that."""
@@ -251,7 +253,7 @@ class CallbackThread:
         with that.
         """
         self._disowned = True
-        self._runner.router = nowhere
+        self._registered.router = no_router
 
     def runs_here(self) -> bool:
         """Whether the caller is the callback thread."""
@@ -273,10 +275,10 @@ class InlineCallbacks:
     _counters: Counters
     _report: Callable[[Event], None]
     clock: Callable[[], float] = time.monotonic
-    _runner: _Runner = field(init=False)
+    _registered: _Registered = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._runner = _Runner(self._counters, self._report)
+        self._registered = _Registered(self._counters, self._report)
 
     @property
     def queue(self) -> EventQueue | None:
@@ -285,7 +287,7 @@ class InlineCallbacks:
 
     def attach(self, router: weakref.ref[Router]) -> None:
         """Say where the callbacks are found."""
-        self._runner.router = router
+        self._registered.router = router
 
     @property
     def inline(self) -> InlineCallbacks:
@@ -295,7 +297,7 @@ class InlineCallbacks:
     def put(self, events: Sequence[Event]) -> int:
         """Call back at once; nothing is ever lost."""
         for event in events:
-            callbacks = self._runner.callbacks_for(event)
+            callbacks = self._registered.callbacks_for(event)
             if callbacks:
                 self._call(callbacks[0], event)
                 self.call_others(callbacks, event)
@@ -303,7 +305,7 @@ class InlineCallbacks:
 
     def call_others(self, callbacks: tuple[Callback, ...], event: Event) -> None:
         """Call all but the first, those that are removed meanwhile excepted."""
-        for callback in self._runner.others(callbacks, event):
+        for callback in self._registered.others(callbacks, event):
             self._call(callback, event)
 
     def _call(self, callback: Callback, event: Event) -> None:
@@ -318,7 +320,7 @@ class InlineCallbacks:
 
     def failed(self, callback: Callback, event: Event, error: BaseException) -> None:
         """A callback raised."""
-        self._runner.failed(callback, event, error)
+        self._registered.failed(callback, event, error)
 
     def was_slow(self, callback: Callback, event: Event, seconds: float) -> None:
         """A callback took so long."""
@@ -327,7 +329,7 @@ class InlineCallbacks:
 
     def disown(self) -> None:
         """In a forked child: call back no more, with the rest of the batch either."""
-        router = self._runner.router()
-        self._runner.router = nowhere
+        router = self._registered.router()
+        self._registered.router = no_router
         if router is not None:
             router.disown()

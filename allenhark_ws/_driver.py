@@ -33,10 +33,11 @@ from ._aside import Interrupted
 from ._codec import Codec
 from ._counters import Counters
 from ._dispatch import SLOW, CallbackThread
+from ._instant import Instant
 from ._intake import Intake
 from ._network import GOODBYE, Network
 from ._outlet import Outlet
-from ._ports import Clock, Instant, Transport, TransportFactory
+from ._ports import Clock, Transport, TransportFactory
 from ._redact import Redactor
 from ._session import Drop, Flushed, Open, Output, Send, SendAuth, Session
 from ._sleeper import Sleeper
@@ -46,7 +47,7 @@ from .state import State
 
 __all__ = ["Driver"]
 
-_NOW: Final = -math.inf
+_OVERDUE: Final = -math.inf
 """Earlier than any monotonic time."""
 
 
@@ -72,8 +73,8 @@ class Driver:
         network: the connection.
         outlet: where events leave.
         intake: what becomes of messages.
-        reads_on: a turn goes on reading what is pending until it took in so many messages, if nobody wants anything
-            meanwhile.  For a transport that reads a file, where a turn costs more than a message.
+        messages_per_turn: a turn goes on reading what is pending until it took in so many, if nobody wants anything
+            meanwhile; 0 for one read.  For a transport that reads a file, where a turn costs more than a message.
     """
 
     _settings: Settings
@@ -93,10 +94,10 @@ class Driver:
     network: Network = field(init=False)
     outlet: Outlet = field(init=False)
     intake: Intake = field(init=False)
-    reads_on: int = field(default=0, init=False)
+    messages_per_turn: int = field(default=0, init=False)
     _looked_at: float = field(default=0.0, init=False)
     _is_calm: bool = field(default=False, init=False)
-    _due: float = field(default=_NOW, init=False)  # when there is something to do, as far as nothing comes
+    _due: float = field(default=_OVERDUE, init=False)  # when there is something to do, as far as nothing comes
     _disowned: bool = field(default=False, init=False)
     _told: State = field(default=State.IDLE, init=False)
 
@@ -165,7 +166,7 @@ class Driver:
 
     def _read_mail(self) -> None:
         if self.mailbox:
-            self._due = _NOW
+            self._due = _OVERDUE
             for _ in range(len(self.mailbox)):
                 function, arguments = self.mailbox.popleft()
                 function(*arguments)
@@ -173,7 +174,7 @@ class Driver:
 
     def _deliver_held(self) -> None:
         if self.outlet.held:
-            self._due = _NOW
+            self._due = _OVERDUE
             self.outlet.emit_held(self._clock.now())
             self.obey()
 
@@ -191,7 +192,7 @@ class Driver:
             return False
         if ready & selectors.EVENT_WRITE:
             transport.write()
-        until = self._counters.messages_received + self.reads_on
+        until = self._counters.messages_received + self.messages_per_turn
         calm = ready == selectors.EVENT_READ and not transport.backlog
         if not self.outlet.held and (ready & selectors.EVENT_READ or transport.pending):
             calm &= self._receive(transport)
@@ -274,7 +275,7 @@ class Driver:
     def obey(self) -> None:
         """Do what the session says, in the order in which it said it."""
         while outputs := self._session.take():
-            self._due = _NOW
+            self._due = _OVERDUE
             events: list[Event] = []
             for output in outputs:
                 if isinstance(output, Event):

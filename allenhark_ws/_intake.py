@@ -14,10 +14,11 @@ from attrs import define, field
 
 from ._codec import Codec, wire_type
 from ._counters import Counters
+from ._instant import Instant
 from ._lanes import Incoming
 from ._network import Network
 from ._outlet import Outlet
-from ._ports import Instant, Tap
+from ._ports import Tap
 from ._session import Session
 from .events import DataEvent, Event, InvalidMessage, ServerEvent, UnknownMessage
 from .state import State

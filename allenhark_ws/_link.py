@@ -10,26 +10,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Hashable, Iterable
-from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from attrs import define, field, frozen
 
+from ._instant import Instant
 from .channels import Channel, Transactions
 from .errors import AuthenticationError
 from .events import DataEvent, ServerEvent
 
-__all__ = ["Instant", "Link", "Ping"]
+__all__ = ["Link", "Ping"]
 
 _MAX_UNANSWERED: Final = 10_000
 """Pings remembered while they wait for their pongs; of older ones only the number is known."""
-
-
-class Instant(NamedTuple):
-    """A moment, on both clocks: `mono` for every rule, `wall` (aware, UTC) only to be shown."""
-
-    mono: float
-    wall: datetime
 
 
 @frozen(eq=False)

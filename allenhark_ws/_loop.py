@@ -1,7 +1,8 @@
 """The background threads of a client as other threads see them: start, ask, wait, end.
 
-User threads never touch what the I/O thread works on: they post a function for the mailbox and a byte for the selector,
-and wait, if they must, under `Loop.changed`.  What the I/O thread does with it stands in `_driver`.
+User threads never touch what the I/O thread works on, but for single assignments (who taps, by when to end) and before
+there is such a thread: they post a function for the mailbox and a byte for the selector, and wait, if they must, under
+`Loop.changed`.  What the I/O thread does with it stands in `_driver`.
 
 Neighbours: `client` makes a loop and posts to it; `_driver` works on its thread, `_dispatch` is the callback thread,
 `_process` looks after loops when the process forks or exits.  The router is held weakly: these threads must never keep
@@ -26,9 +27,10 @@ from ._codec import Codec
 from ._counters import Counters
 from ._dispatch import CallbackThread, InlineCallbacks
 from ._driver import Driver
+from ._locks import wait_slices
 from ._ports import Clock, Tap, TransportFactory
 from ._process import enrol, is_exiting
-from ._queue import EventQueue, wait_slices
+from ._queue import EventQueue
 from ._redact import Redactor
 from ._router import Router
 from ._session import Failure, Flushed, Session
@@ -45,7 +47,7 @@ _logger = logging.getLogger("allenhark_ws")
 
 @define(eq=False)
 class FlushTicket:
-    """A flush on its way; filled in by the I/O thread, read under `Loop.changed`."""
+    """A flush on its way; filled in by the I/O thread, waited for under `Loop.changed`."""
 
     flushed: Flushed | None = None
 
@@ -110,7 +112,7 @@ class Loop:
             self.sink = self.callbacks = CallbackThread(
                 f"allenhark-callbacks-{self._name}",
                 self._counters,
-                self._callback_queue(),
+                self.make_queue("callbacks", self._settings.callback_buffer, self._settings.callback_overflow),
                 self.report,
                 unreported=reports,
             )
@@ -128,15 +130,9 @@ class Loop:
         )
         self._driver.outlet.reports = reports
 
-    def _callback_queue(self) -> EventQueue:
-        settings = self._settings
-        return EventQueue(
-            "callbacks",
-            settings.callback_buffer,
-            settings.callback_overflow,
-            on_room=self.wake,
-            on_recovered=self.recovered,
-        )
+    def make_queue(self, name: str, maxsize: int, overflow: str) -> EventQueue:
+        """A queue that this loop fills: it is told when a full one has room, and when one has recovered."""
+        return EventQueue(name, maxsize, overflow, on_room=self.wake, on_recovered=self.recovered)
 
     def attach(self, router: Router) -> None:
         """Say where events go; the router is held weakly, so that these threads keep no client alive."""
@@ -204,9 +200,9 @@ class Loop:
     def _begin(self) -> None:
         self.session.start(self._clock.now())
 
-    def read_on(self, messages: int) -> None:
+    def read_per_turn(self, messages: int) -> None:
         """Take in so many messages in a turn, if they are there, before looking at anything else; before the start."""
-        self._driver.reads_on = messages
+        self._driver.messages_per_turn = messages
 
     def post(self, function: Callable[..., object], *arguments: object) -> None:
         """Run the function on the I/O thread, soon; the session's outputs are obeyed afterwards."""
@@ -262,7 +258,7 @@ class Loop:
             router.release(holder)
 
     def report(self, event: Event) -> None:
-        """Deliver an event that arose on another thread."""
+        """Deliver an event that arose in a callback, on whatever thread, in its turn."""
         self._driver.outlet.reports.append(event)
         self.post(self._driver.outlet.emit_report)
 
@@ -347,10 +343,17 @@ class Loop:
                     return False
         return True
 
+    def wait_for_end(self, deadline: float | None) -> None:
+        """Wait until nothing more will happen, or the monotonic deadline."""
+        self.wait_for(lambda: False, deadline)
+
     def join(self, deadline: float) -> None:
-        """Wait until both threads have ended, or the monotonic deadline; does not wait for the caller's own thread."""
+        """Wait until the threads and the taps have ended, or the monotonic deadline; never for the caller's own thread.
+
+        Not at all on the I/O thread, or where they cannot end before the caller has returned.
+        """
         if self.started and not self.runs_here() and not self._is_held_up_here():
-            self.wait_for(lambda: False, deadline)
+            self.wait_for_end(deadline)
             if self.callbacks is not None and not self.callbacks.runs_here():
                 self.callbacks.join(deadline)
             if self._thread is not None and self._thread.is_alive():
@@ -359,7 +362,7 @@ class Loop:
                 tap.join(deadline)
 
     def runs_here(self) -> bool:
-        """Whether the caller is the I/O thread."""
+        """Whether the caller is the I/O thread, or ends a client that has none."""
         return threading.get_ident() == self._runs_on
 
     def _is_held_up_here(self) -> bool:
@@ -459,7 +462,7 @@ def abandoned(held_weakly: weakref.ref[Loop], description: str) -> None:
     the frames of whoever it was raised to, it would hold the client.  A loop whose thread runs is held by the thread.
     """
     loop = held_weakly()
-    if loop is None or loop.forked or loop.ended or loop.closing or not loop.started or loop.state is State.CLOSED:
+    if loop is None or not loop.started or loop.state is State.CLOSED:
         return
     loop.abandon()
     warnings.warn(f"unclosed {description}: call close() or use a with block", ResourceWarning, stacklevel=2)

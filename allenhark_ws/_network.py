@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import socket
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -34,11 +35,35 @@ _ROOM: Final = 65_536
 """Bytes waiting to be sent above which no further request is added: the send buffer stays bounded."""
 
 
-def _place(traceback: TracebackType | None) -> str:
+def _raised_at(traceback: TracebackType | None) -> str:
     """Where an exception was raised, for a text: the file's name and the line."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     return "" if traceback is None else f" in {Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}"
+
+
+class _NoAnswer(Exception):
+    """The user's function raised; `problem` says what and where."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+def _current(key: Secret) -> Secret:
+    """What the user's function gives now.
+
+    Raises:
+        _NoAnswer: it raised.
+        ConfigurationError: it gave no key.
+    """
+    try:
+        return key.current()
+    except ConfigurationError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it may raise anything
+        problem = f"{type(error).__name__}{_raised_at(error.__traceback__)}"
+    raise _NoAnswer(problem)
 
 
 @define(eq=False)
@@ -116,12 +141,10 @@ class Network:
         if key.is_callable:
             try:
                 key = self._call_for_key(key)
-            except (ConfigurationError, Interrupted):
-                raise
             except TookTooLong:
                 problem = f"it took longer than connect_timeout={self._settings.connect_timeout:g} s"
-            except BaseException as error:  # noqa: BLE001 - the user's function may raise anything
-                problem = f"{type(error).__name__}{_place(error.__traceback__)}"
+            except _NoAnswer as failure:
+                problem = failure.problem
         if problem is not None:  # not chained: the text of such an error may hold the key, which only its author knows
             raise ConnectionFailed(f"the api_key callable failed: {problem}")
         self._redactor.learn(key)
@@ -129,7 +152,7 @@ class Network:
 
     def _call_for_key(self, key: Secret) -> Secret:
         return call_aside(
-            key.current,
+            partial(_current, key),
             name="api-key",
             wait=self._wait,
             wake=self._sleeper.wake,

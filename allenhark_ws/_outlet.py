@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from ._ports import Instant
+from ._instant import Instant
 from ._queue import EventQueue
-from ._router import Router, dropping_report, nowhere
+from ._router import Router, dropping_report, no_router
 from ._session import Session
 from .events import Closed, Event
 
@@ -36,7 +36,7 @@ class Outlet:
     """
 
     _session: Session
-    router: Callable[[], Router | None] = field(default=nowhere, init=False)
+    router: Callable[[], Router | None] = field(default=no_router, init=False)
     held: list[Event] = field(factory=list[Event], init=False)
     reports: deque[Event] = field(factory=deque[Event], init=False)
     _is_over: bool = field(default=False, init=False)

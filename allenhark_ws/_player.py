@@ -17,7 +17,8 @@ from typing import Final
 from attrs import Factory, define, field
 
 from ._aside import Waiter
-from ._ports import Clock, Instant
+from ._instant import Instant
+from ._ports import Clock
 from .errors import ConnectionFailed, ConnectionLost, RecordingError
 from .recording import Group, Reader
 

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Final, Protocol
 
 from ._aside import Waiter
-from ._link import Instant
+from ._instant import Instant
 from .config import Settings
 from .errors import ConnectionLost
 

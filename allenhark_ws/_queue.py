@@ -14,20 +14,14 @@ from abc import abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
+from ._locks import held_here, wait_slices
 from .config import OVERFLOW_POLICIES
 from .errors import AllenHarkError, SlowConsumer
 from .events import Event, LifecycleEvent, PriceUpdate
 
-__all__ = ["Drained", "EventQueue", "TimedOut", "held_here", "wait_slices"]
-
-_SLICE: Final = 0.5
-"""The longest single wait of the main thread, seconds.
-
-It runs the signal handlers, and a signal must not have to wait for an event: before Python 3.14 Ctrl-C does not
-interrupt a lock wait on Windows; elsewhere one that comes just before the wait begins is noticed only when it ends.
-"""
+__all__ = ["Drained", "EventQueue", "TimedOut"]
 
 
 class Drained(Exception):
@@ -40,38 +34,6 @@ class Drained(Exception):
 
 class TimedOut(Exception):
     """Nothing came in time."""
-
-
-def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
-    """Wait for one slice at most; False when the monotonic deadline had passed already.
-
-    The caller holds the condition's lock, exactly once.
-
-    Ctrl-C can come just when CPython's `Condition.wait` has let go of its lock and not begun to look after it: it is
-    taken again, or whoever leaves the ``with`` would raise RuntimeError in the place of KeyboardInterrupt.
-    """
-    longest = _SLICE if threading.current_thread() is threading.main_thread() else threading.TIMEOUT_MAX
-    remaining = longest if deadline is None else deadline - time.monotonic()
-    if remaining <= 0:
-        return False
-    try:
-        condition.wait(min(remaining, longest))
-    except BaseException:
-        try:
-            condition.notify(0)  # wakes nobody, and raises if the lock is not held
-        except RuntimeError:
-            condition.acquire()
-        raise
-    return True
-
-
-def held_here(lock: threading.RLock) -> bool:
-    """Whether the caller's thread holds the lock."""
-    try:
-        threading.Condition(lock).notify(0)  # wakes nobody, and raises if it does not
-    except RuntimeError:
-        return False
-    return True
 
 
 class _Buffer(Protocol):
@@ -248,7 +210,7 @@ class EventQueue:
         self._take = self._buffer.take
         self._changed = threading.Condition(self._lock)
         self._waiting = 0
-        self._starving = False
+        self._producer_waits = False
         self._dropping = False
         self._news = False
         self._spell = 0  # of dropping: how many there were, and of which the end was told
@@ -283,16 +245,16 @@ class EventQueue:
 
     # --- The producer's side
 
-    def room(self) -> int:
+    def ask_room(self) -> int:
         """How many events fit without dropping, for a blocking queue; when none does, `on_room` will be called.
 
         Without the lock, since the caller holds the router's: a finalizer that runs under this queue's may wait for
         that.  The flag goes up before the look, so whoever takes an event after the look sees it.
         """
-        self._starving = True
+        self._producer_waits = True
         free = self.maxsize if self._finished else self.maxsize - len(self._buffer)
         if free > 0:
-            self._starving = False
+            self._producer_waits = False
         return free
 
     def put(self, events: Sequence[Event]) -> int:
@@ -359,7 +321,7 @@ class EventQueue:
             event = None
         if event is None:  # not in the `except`: Ctrl-C in the wait would seem to come of there being nothing
             event = self._wait_and_take(timeout)
-        if self._starving or self._dropping:
+        if self._producer_waits or self._dropping:
             self._tell()
         return event
 
@@ -372,7 +334,7 @@ class EventQueue:
                 event = take()
             except IndexError:
                 return
-            if self._starving or self._dropping:
+            if self._producer_waits or self._dropping:
                 self._tell()
             yield event
             event = None  # whoever waits for the next one must not keep this one
@@ -429,7 +391,7 @@ class EventQueue:
         Nothing is taken for told here: Ctrl-C may come before the hooks are called.
         """
         hooks: list[Callable[[], None]] = []
-        if self._starving and len(self._buffer) < self.maxsize:
+        if self._producer_waits and len(self._buffer) < self.maxsize:
             hooks.append(self._on_room)
         below_half = 2 * len(self._buffer) < self.maxsize
         if self._dropping and below_half and self._recovered != self._spell and self.failure is None:

@@ -18,7 +18,8 @@ from functools import partial
 from typing import Any, Final
 
 from ._hints import Self
-from ._link import Instant, Link, Ping
+from ._instant import Instant
+from ._link import Link, Ping
 from ._player import MAX_FRAMES, PlayedClock, Player
 from ._ports import Clock
 from ._queue import EventQueue
@@ -175,7 +176,7 @@ class _Replay(Client):
         self._loses_nothing = not speed
         self._player = player
         self._wire(settings, lambda _settings, _redact: player, played, random.random, _Session)
-        self._loop.read_on(MAX_FRAMES)
+        self._loop.read_per_turn(MAX_FRAMES)
 
     def _where(self) -> str:
         """What is played."""

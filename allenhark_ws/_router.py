@@ -20,15 +20,16 @@ from attrs import Factory, define, field, frozen
 from ._counters import Counters
 from ._express import Inline, express
 from ._lanes import Incoming, Lane
+from ._locks import held_here
 from ._places import Callback, Cell, Places
-from ._queue import EventQueue, held_here
+from ._queue import EventQueue
 from ._routes import CHANNELS, Kind, RouteTable, event_key, key_of
 from ._wanted import Wanted
 from .channels import Channel, Transactions
 from .errors import AllenHarkError, SlowConsumer
 from .events import BotUpdate, Closed, DataEvent, Event, EventsDropped, PriceUpdate, TransactionConfirmed
 
-__all__ = ["Callback", "CallbackSink", "Delivery", "Edits", "Router", "dropping_report", "nowhere"]
+__all__ = ["Callback", "CallbackSink", "Delivery", "Edits", "Router", "dropping_report", "no_router"]
 
 
 class CallbackSink(Protocol):
@@ -192,12 +193,12 @@ class Router:
         """The holder is gone: its queue, and the channels that nobody else wants."""
         self._edit(partial(self._release, holder))
 
-    def drop(self, channels: Iterable[Channel]) -> None:
+    def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Nobody wants the channels any more, whoever held them; callbacks that were subscribed with them lose them.
 
         Streams stay as they are: what they named they get again should somebody want it again.
         """
-        self._edit(partial(self._drop, tuple(channels)))
+        self._edit(partial(self._unsubscribe, tuple(channels)))
 
     def _edit(self, edit: Callable[[], list[Channel]]) -> None:
         """Edit what is wanted, with all that depends on it, whole in the end even if Ctrl-C cuts it off."""
@@ -232,14 +233,14 @@ class Router:
         self._unwant(removed)
         return removed
 
-    def _drop(self, channels: tuple[Channel, ...]) -> list[Channel]:
+    def _unsubscribe(self, channels: tuple[Channel, ...]) -> list[Channel]:
         lost: dict[Hashable, list[Channel]] = {}
         for channel, holders in self._wanted.holders_of(channels).items():
             for holder in holders:
                 lost.setdefault(holder, []).append(channel)
         for holder, theirs in lost.items():
             self._callbacks.narrow(holder, theirs)
-        removed = self._wanted.drop(channels)
+        removed = self._wanted.unwant(channels)
         self._unwant(removed)
         return removed
 
@@ -300,14 +301,14 @@ class Router:
         """
         if self._closed:
             return Delivery(len(events), [], None)
-        sorted_out = _Batches()
+        batches = _Batches()
         with self._lock:
             for event in events:
-                if not self._sort(event, sorted_out, force=force):
+                if not self._assign(event, batches, force=force):
                     break
-        return self._hand_over(sorted_out.queues, sorted_out.called, sorted_out.done)
+        return self._hand_over(batches.queues, batches.called, batches.done)
 
-    def _sort(self, event: Event, into: _Batches, *, force: bool) -> bool:
+    def _assign(self, event: Event, into: _Batches, *, force: bool) -> bool:
         """Put the event into the batches of its consumers, and among the latest; False if it cannot go now."""
         if self._closed:  # nothing comes after `Closed`, in the same batch either
             into.done += 1
@@ -338,7 +339,7 @@ class Router:
             blocking.append(self._sink.queue)
         for queue in blocking:
             if queue not in rooms:
-                rooms[queue] = queue.room()
+                rooms[queue] = queue.ask_room()
             if rooms[queue] <= 0:
                 return False
         for queue in blocking:
@@ -386,9 +387,9 @@ class Router:
     def _has_room(self, queues: tuple[EventQueue, ...], incoming: Incoming) -> bool:
         """Whether no blocking consumer could be given more than it takes."""
         sink = self._sink.queue
-        if sink is not None and sink.blocking and sink.room() < len(incoming):
+        if sink is not None and sink.blocking and sink.ask_room() < len(incoming):
             return False
-        return not queues or all(queue.room() >= len(incoming) for queue in queues if queue.blocking)
+        return not queues or all(queue.ask_room() >= len(incoming) for queue in queues if queue.blocking)
 
     def _count(self, lost: int) -> int:
         self._counters.dropped += lost
@@ -420,5 +421,5 @@ def dropping_report(queue: EventQueue, *, recovered: bool = False) -> EventsDrop
     return None if count is None else EventsDropped(count, queue.name)
 
 
-def nowhere() -> None:
+def no_router() -> None:
     """Stands for the reference to a router before there is one, or when it is another process's."""

@@ -25,7 +25,8 @@ from attrs import define, field, frozen
 from ._backoff import Retry, is_terminal
 from ._codec import encode_ping, encode_subscribe, encode_unsubscribe
 from ._counters import Counters
-from ._link import Instant, Link, Ping
+from ._instant import Instant
+from ._link import Link, Ping
 from ._verdict import of_close, of_early_message, of_fresh_error
 from .channels import Channel, Transactions
 from .config import Settings
@@ -44,7 +45,7 @@ from .events import (
 )
 from .state import TRANSITIONS, State
 
-__all__ = ["Drop", "Failure", "Flushed", "Instant", "Open", "Output", "Send", "SendAuth", "Session"]
+__all__ = ["Drop", "Failure", "Flushed", "Open", "Output", "Send", "SendAuth", "Session"]
 
 _logger = logging.getLogger("allenhark_ws")
 
@@ -58,10 +59,10 @@ _PARTING: Final = 0.25
 _PUMP: Final = 256
 """Requests sent per turn, so that restoring thousands of channels leaves turns for reading."""
 
-_MAX_REJECTIONS: Final = 100
+_MAX_FLUSH_ERRORS: Final = 100
 """Errors kept for the next flush; a server that answers errors without end must not fill the memory."""
 
-_MAX_REJECTIONS_BYTES: Final = 262_144
+_MAX_FLUSH_ERROR_BYTES: Final = 262_144
 """Bytes of their frames, but for the first one's; likewise."""
 
 _MAX_EARLY: Final = 1000
@@ -158,7 +159,7 @@ class Session:
     _loss: _Loss | None = field(default=None, init=False)
     _suspended: bool = field(default=False, init=False)
     _flushes: dict[Hashable, list[ServerError]] = field(factory=dict[Hashable, list[ServerError]], init=False)
-    _rejections: list[ServerError] = field(factory=list[ServerError], init=False)
+    _flush_errors: list[ServerError] = field(factory=list[ServerError], init=False)
     _outputs: list[Output] = field(factory=list[Output], init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -223,7 +224,7 @@ class Session:
 
     def flush(self, request: Hashable) -> None:
         """Answer `Flushed` once the server has processed all that was sent before; waits for READY."""
-        self._flushes[request] = list(self._rejections)
+        self._flushes[request] = list(self._flush_errors)
         self._plan([request])
 
     def forget_flush(self, request: Hashable) -> None:
@@ -465,11 +466,11 @@ class Session:
         """Hand the errors to the flush that waited for this pong; they have been reported then."""
         if ping.request is not None and ping.request in self._flushes:
             errors = self._flushes.pop(ping.request)
-            self._rejections.clear()
+            self._flush_errors.clear()
             self._outputs.append(Flushed(ping.request, rtt, tuple(errors)))
 
     def _hear_error(self, link: Link, event: ServerError, now: Instant) -> None:
-        self._collect(link, event)
+        self._keep_for_flushes(link, event)
         if link.rejection is None and link.ready_for(now.mono) <= _FRESH:
             link.rejection = of_fresh_error(event)
             link.leave_at = now.mono + _PARTING
@@ -480,14 +481,14 @@ class Session:
             loss = ConnectionLost(f"the server rejected the API key: {link.rejection.reason}")
             self._end_link(link, loss, link.rejection, now, Drop(1000))
 
-    def _collect(self, link: Link, event: ServerError) -> None:
+    def _keep_for_flushes(self, link: Link, event: ServerError) -> None:
         """Keep an error for every flush that waits, and for the next one if it may answer a request."""
         collectors = list(self._flushes.values())
         if link.unconfirmed:
-            collectors.append(self._rejections)
+            collectors.append(self._flush_errors)
         for errors in collectors:
             size = sum(len(error.raw or b"") for error in (*errors, event))
-            if not errors or (len(errors) < _MAX_REJECTIONS and size <= _MAX_REJECTIONS_BYTES):
+            if not errors or (len(errors) < _MAX_FLUSH_ERRORS and size <= _MAX_FLUSH_ERROR_BYTES):
                 errors.append(event)
 
     # --- Rules: ends and new beginnings
@@ -515,7 +516,7 @@ class Session:
         if delay is None:
             self._end(failure)
         else:
-            self._wait(delay, loss, now)
+            self._back_off(delay, loss, now)
 
     def _attempt_failed(
         self, failure: ConnectionFailed | ConfigurationError, now: Instant, drop: Drop | None = None
@@ -525,11 +526,11 @@ class Session:
         self.last_failure = failure
         delay = self._retry.after_failure(failure)
         if delay is None:
-            self._end(self._final(failure))
+            self._end(self._terminal_error(failure))
         else:
-            self._wait(delay, failure, now)
+            self._back_off(delay, failure, now)
 
-    def _final(self, failure: ConnectionFailed | ConfigurationError) -> AllenHarkError:
+    def _terminal_error(self, failure: ConnectionFailed | ConfigurationError) -> AllenHarkError:
         """The terminal error: the failure itself, or that the allowed attempts are used up."""
         if isinstance(failure, ConfigurationError) or is_terminal(failure):
             return failure
@@ -546,14 +547,14 @@ class Session:
             self._note_loss(link, loss, 0.0)
         else:
             self._retry.attempt += 1
-        self._wait(0.0, loss, now)
+        self._back_off(0.0, loss, now)
 
     def _note_loss(self, link: Link, loss: ConnectionLost, delay: float | None) -> None:
         self.last_failure = loss
         self._loss = _Loss(link.last_heard, frozenset(self.wanted), loss)
         self._outputs.append(Disconnected(loss.code, loss.close_reason, loss, delay))
 
-    def _wait(self, delay: float, cause: Failure, now: Instant) -> None:
+    def _back_off(self, delay: float, cause: Failure, now: Instant) -> None:
         self._move(State.BACKOFF)
         self._retry_at = now.mono + delay
         self._outputs.append(Reconnecting(self._retry.attempt, delay, cause))
@@ -567,7 +568,7 @@ class Session:
     def _leave(self, drop: Drop | None) -> None:
         """Forget the connection's books; flushes that wait for a pong wait for the next connection's."""
         link, self._link = self._link, None
-        self._rejections.clear()
+        self._flush_errors.clear()
         self._counters.connected_since = None
         if link is not None:
             self._tell_early(link)

@@ -41,7 +41,7 @@ _MOST_RECORDS: Final = 64
 """TLS records of one read: a peer that puts each message into its own is read a turn's worth at a time, too."""
 
 _WRITE_SIZE: Final = 65_536
-_LINGER: Final = 1_048_576
+_MAX_DRAIN: Final = 1_048_576
 """Bytes to discard when the connection is failed, so that closing with unread input does not reset the connection and
 take our close frame with it."""
 
@@ -58,7 +58,8 @@ class Batch:
 
     Attributes:
         messages: payloads in order: text as `bytes`, binary as `BinaryMessage`.
-        frames: complete frames of any kind; any is proof of life.
+        frames: complete frames of any kind that this read brought, or 1 where messages are left of an earlier one; any
+            is proof of life.
         end: why the connection is over, or None; told once.
     """
 
@@ -113,15 +114,15 @@ class Transport:
         self._sock: socket.socket | None = None
         self._open = False
         self._early = b""  # received, not yet parsed
-        self._backlog: list[bytes] = []  # parsed, not yet handed out
+        self._parsed: list[bytes] = []  # parsed, not yet handed out
         self._out = bytearray()  # frames to send
         self._send_deadline: float | None = None
-        self._due = 0  # bytes of `_out` that must have gone by then
+        self._owed = 0  # bytes of `_out` that must have gone by then
         self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)  # the pings to answer once `_out` has gone
         self._close_sent = False
         self._broken: ConnectionLost | None = None  # reported once everything readable was read
         self._last: CloseReceived | Violation | None = None  # acted on once the messages before it were
-        self._allowance = settings.max_message_size + _LINGER  # bytes still read from a broken connection
+        self._allowance = settings.max_message_size + _MAX_DRAIN  # bytes still read from a broken connection
         self._write_needs_read = False
         self._read_needs_write = False
         self._look_again = False
@@ -174,7 +175,7 @@ class Transport:
         """Whether `receive` has something to tell without waiting for the socket."""
         if not self._open:
             return False
-        if self._early or self._backlog or self._broken is not None or self._last is not None:
+        if self._early or self._parsed or self._broken is not None or self._last is not None:
             return True
         if self._look_again or self._at_end:
             return True
@@ -227,8 +228,8 @@ class Transport:
                 self._break(_lost("sending failed", error))
                 return
             del self._out[:sent]
-            self._due -= sent
-            if self._due <= 0:
+            self._owed -= sent
+            if self._owed <= 0:
                 self._expect_progress()
 
     def expire(self) -> None:
@@ -246,8 +247,8 @@ class Transport:
 
     def _expect_progress(self) -> None:
         """All that is queued now must go within `Settings.send_timeout`; what comes later gets its time after that."""
-        self._due = len(self._out)
-        self._send_deadline = self._clock() + self._settings.send_timeout if self._due else None
+        self._owed = len(self._out)
+        self._send_deadline = self._clock() + self._settings.send_timeout if self._owed else None
 
     def _refill(self) -> bool:
         """Whether there is something to write.
@@ -277,15 +278,16 @@ class Transport:
     # -- receiving ----------------------------------------------------------------------------------------------------
 
     def receive(self) -> Batch:
-        """Make one non-blocking read of at most 96 KiB, parse it and answer pings; never raises.
+        """Read at most 96 KiB without blocking, parse them and answer pings; never raises.
 
+        Nothing is read while an earlier read has left messages: these are the batch then.
         The batch's `end` is a `ConnectionLost`: with the server's code and (redacted) reason when a close frame came,
         1005 when it had no code, else 1006.  Every later call does nothing; `linger` closes the socket where that is
         not done yet.  An end behind messages is told by a later call, so that those can still be answered.
         """
         if not self._open or self._close_sent:
             return Batch()
-        if self._backlog:
+        if self._parsed:
             return Batch(self._next_messages(), frames=1)
         if self._last is not None:
             return Batch(end=self._finish(self._last))
@@ -354,16 +356,16 @@ class Transport:
         if self._pongs or self._out:
             self.write()
         self._last = parsed.end
-        self._backlog = parsed.messages
+        self._parsed = parsed.messages
         if parsed.end is None or parsed.messages:
             return Batch(self._next_messages(), parsed.frames)
         return Batch(frames=parsed.frames, end=self._finish(parsed.end))
 
     def _next_messages(self) -> list[bytes]:
         """As many as one turn of the loop takes; the rest waits, and the socket with it."""
-        messages = self._backlog
-        self._backlog = messages[_MAX_MESSAGES:]
-        return messages[:_MAX_MESSAGES] if self._backlog else messages
+        messages = self._parsed
+        self._parsed = messages[_MAX_MESSAGES:]
+        return messages[:_MAX_MESSAGES] if self._parsed else messages
 
     def _finish(self, end: CloseReceived | Violation) -> ConnectionLost:
         return self._finish_closed(end) if isinstance(end, CloseReceived) else self._finish_violated(end)
@@ -400,7 +402,7 @@ class Transport:
             wait: the loop's waiter.
             deadline: when to give up on the peer, on the clock.
         """
-        self._backlog = []
+        self._parsed = []
         if self._last is not None:  # the peer's close is here already
             self._finish(self._last)
         else:
@@ -466,7 +468,7 @@ class Transport:
 
     def _drain(self) -> None:
         """Discard what came: closing with unread input sends a reset, which can overtake our close frame."""
-        left = _LINGER
+        left = _MAX_DRAIN
         with contextlib.suppress(OSError):
             while left > 0 and (data := self.sock.recv(READ_SIZE)):
                 left -= len(data)
@@ -474,7 +476,7 @@ class Transport:
     def _release(self) -> None:
         self._open = False
         self._early = b""
-        self._backlog = []
+        self._parsed = []
         self._out.clear()
         self._pongs.clear()
         self._broken = self._last = self._send_deadline = None

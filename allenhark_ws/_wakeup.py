@@ -11,8 +11,8 @@ import socket
 import threading
 from typing import Final
 
+from ._locks import held_here
 from ._process import is_exiting
-from ._queue import held_here
 
 __all__ = ["WakeUp"]
 

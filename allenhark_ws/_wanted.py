@@ -62,7 +62,7 @@ class Wanted:
         found = {channel: frozenset(self._holders.get(channel, ())) for channel in channels}
         return {channel: holders for channel, holders in found.items() if holders}
 
-    def drop(self, channels: Iterable[Channel]) -> list[Channel]:
+    def unwant(self, channels: Iterable[Channel]) -> list[Channel]:
         """Nobody wants the channels any more; those that were wanted."""
         removed: list[Channel] = []
         for channel in dict.fromkeys(channels):

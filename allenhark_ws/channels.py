@@ -2,7 +2,7 @@
 
 A channel is a small frozen value, usable as a dict key.  The three kinds and the one identifier each takes come from
 the vendor's page, section "Subscriptions".  Another takes its class here, its line in `_spelling`, and what it brings
-in `_routes` (`CHANNELS`, `_KEYS`).
+in `_routes` (`CHANNELS`, `_KEYS`); the event itself takes a class and a line in `_codec`, and no more.
 
 Neighbours: `events` tells the channel of an event, `_spelling` knows what a message calls it.  It must never
 know how the wire spells them.

@@ -55,8 +55,8 @@ D = TypeVar("D", bound=DataEvent)
 R = TypeVar("R")
 
 _CLOSE_TIMEOUT: Final = 5.0
-_INTERRUPTED: Final = 0.5
-"""Seconds that an orderly close may take after Ctrl-C: the user wants out within a second."""
+_HASTY_CLOSE: Final = 0.5
+"""Seconds that an orderly close may take when the user wants out, as after Ctrl-C."""
 
 _LONGEST_WAIT: Final = 4_000_000.0
 """Seconds, six weeks: what a lock can wait for is limited (`threading.TIMEOUT_MAX`, least on Windows)."""
@@ -320,8 +320,7 @@ class Client:
         self.start()
         if not loop.wait_for(lambda: loop.state is State.READY or loop.readies > seen, deadline):
             self._give_up(patience)
-        if loop.state is State.CLOSED:
-            self._check_open()
+        self._check_open()
         return self
 
     def _give_up(self, patience: float) -> None:
@@ -330,9 +329,9 @@ class Client:
         reason = getattr(last, "reason", str(last))
         error = ConnectTimeout(reason, attempts=self._counters.attempts or None, timeout=patience)
         error.__cause__ = last
-        deadline = time.monotonic() + _INTERRUPTED
+        deadline = time.monotonic() + _HASTY_CLOSE
         self._loop.request_close(deadline, error)
-        self._loop.wait_for(lambda: False, deadline)
+        self._loop.wait_for_end(deadline)
         raise (self.error or error).with_traceback(None)
 
     def run_forever(self) -> None:
@@ -355,10 +354,10 @@ class Client:
             raise RuntimeError("run_forever() must not be called in a callback: callbacks would wait for themselves")
         try:
             self.start()
-            self._loop.wait_for(lambda: False, None)
+            self._loop.wait_for_end(None)
             self._loop.join(time.monotonic() + self._last_patience)
         except KeyboardInterrupt:
-            self.close(_INTERRUPTED)
+            self.close(_HASTY_CLOSE)
             raise
         if self.error is not None:
             raise self.error.with_traceback(None)
@@ -390,7 +389,7 @@ class Client:
         try:
             return self.connect()
         except BaseException:
-            self.close(_INTERRUPTED)
+            self.close(_HASTY_CLOSE)
             raise
 
     def __exit__(
@@ -398,7 +397,7 @@ class Client:
     ) -> None:
         """As `close`; within half a second after Ctrl-C."""
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self.close(_INTERRUPTED if interrupted else _CLOSE_TIMEOUT)
+        self.close(_HASTY_CLOSE if interrupted else _CLOSE_TIMEOUT)
 
     def reconnect(self) -> None:
         """Drop the connection and come back at once; in BACKOFF, stop waiting.
@@ -478,7 +477,7 @@ class Client:
         """
         chosen = _channels(channels, "unsubscribe")
         self._check_process()
-        self._router.drop(chosen)
+        self._router.unsubscribe(chosen)
 
     @overload
     def on(self, kind: type[E] | Bringing[E], callback: None = None) -> Registering[E]: ...
@@ -609,7 +608,7 @@ class Client:
         return stream
 
     def _make_queue(self, name: str, maxsize: int, overflow: str) -> EventQueue:
-        return EventQueue(name, maxsize, overflow, on_room=self._loop.wake, on_recovered=self._loop.recovered)
+        return self._loop.make_queue(name, maxsize, overflow)
 
     def _stream_name(self, kinds: tuple[Kind, ...]) -> str:
         told = ", ".join(kind.__name__ if isinstance(kind, type) else repr(kind) for kind in kinds[:3])
@@ -792,7 +791,7 @@ class Client:
 
     def _check_open(self) -> None:
         self._check_process()
-        if self._loop.state is State.CLOSED or self._loop.closing:
+        if self._loop.state is State.CLOSED:
             raise (self.error or ClientClosed()).with_traceback(None)
         self._loop.catch_up()
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from allenhark_ws._codec import Codec
+from allenhark_ws._instant import Instant
 from allenhark_ws._ports import Clock
-from allenhark_ws._session import Instant
 from allenhark_ws.channels import Channel
 from allenhark_ws.config import Backoff, Secret, Settings
 from allenhark_ws.events import DataEvent, ServerEvent

@@ -19,11 +19,12 @@ from allenhark_ws._codec import Codec
 from allenhark_ws._counters import Counters
 from allenhark_ws._dispatch import SLOW, InlineCallbacks
 from allenhark_ws._driver import Driver
+from allenhark_ws._instant import Instant
 from allenhark_ws._network import GOODBYE
 from allenhark_ws._queue import EventQueue
 from allenhark_ws._redact import Redactor
 from allenhark_ws._router import Router
-from allenhark_ws._session import Flushed, Instant, Session
+from allenhark_ws._session import Flushed, Session
 from allenhark_ws.channels import Channel
 from allenhark_ws.errors import ConnectionLost
 from allenhark_ws.state import State
@@ -206,7 +207,7 @@ def test_what_it_comes_to_hold_is_no_argument() -> None:
     """A driver begins with an empty mailbox and no connection, and reads once a turn."""
     arguments = ["settings", "session", "codec", "counters", "redactor", "connect", "clock", "callbacks"]
     assert [each.alias for each in fields(Driver) if each.init] == [*arguments, "tell_state", "tell_flushed"]
-    assert Bench().driver.reads_on == 0
+    assert Bench().driver.messages_per_turn == 0
 
 
 # --- Opening, and the states that are told
@@ -572,7 +573,7 @@ def test_a_turn_that_reads_on() -> None:
     with bench() as b:
         b.ready()
         queue = b.stream(PriceUpdate)
-        b.driver.reads_on = 3
+        b.driver.messages_per_turn = 3
         b.wire.pending = True
         b.server.before_receive = lambda: b.wire.push(price("m"))
         b.wire.push()
@@ -588,7 +589,7 @@ def test_a_turn_that_reads_on_stops_for_mail() -> None:
         b.driver.mailbox.clear()
         queue = b.stream(PriceUpdate)
         b.driver.mailbox.clear()
-        b.driver.reads_on = 3
+        b.driver.messages_per_turn = 3
         b.wire.pending = True
         b.server.before_receive = lambda: b.wire.push(price("m"))
         b.wire.push()

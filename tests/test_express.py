@@ -217,7 +217,7 @@ def test_an_edit_takes_effect_at_the_next_event() -> None:
         rig.log.append(("once", event))
         rig.router.remove_callbacks(once)
         rig.call("next", PriceUpdate)
-        rig.router.drop([Price("a")])
+        rig.router.unsubscribe([Price("a")])
 
     rig.router.add_callback("once", [PriceUpdate], once)
     rig.router.hold("holder", [Price("a")])

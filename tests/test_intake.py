@@ -14,12 +14,13 @@ from attrs import define, field, fields
 from allenhark_ws._codec import Codec
 from allenhark_ws._counters import Counters
 from allenhark_ws._express import Inline
+from allenhark_ws._instant import Instant
 from allenhark_ws._intake import Intake
 from allenhark_ws._network import Network
 from allenhark_ws._outlet import Outlet
 from allenhark_ws._queue import EventQueue
 from allenhark_ws._router import Router
-from allenhark_ws._session import Drop, Instant, Session
+from allenhark_ws._session import Drop, Session
 from allenhark_ws.channels import Price, Transactions
 from allenhark_ws.errors import SlowConsumer
 from allenhark_ws.events import (

@@ -25,6 +25,7 @@ from attrs import frozen
 
 from allenhark_ws import Channel, DataEvent, InvalidMessage, _routes, _spelling, recording
 from allenhark_ws import _codec as codec
+from allenhark_ws.notebook._table import LiveTable
 from allenhark_ws.recording._table import COLUMNS, row
 
 from .fakes import START, off_the_wire
@@ -181,7 +182,7 @@ def _run(program: str, folder: Path) -> str:
 
 
 def test_a_channel_is_subscribed_and_brings_its_events(channel: Pool) -> None:
-    """To those who asked for it, and no other's; the last one is remembered, and the end is told to the server."""
+    """To those who asked for it, and no other's; the last one is remembered and shown, the end told to the server."""
     called: list[object] = []
     with Scripted(inline_callbacks=True) as s:
         stream = s.client.stream(channel)
@@ -193,6 +194,9 @@ def test_a_channel_is_subscribed_and_brings_its_events(channel: Pool) -> None:
         assert isinstance(event, PoolOpened)
         assert (event.pool, stream.qsize(), s.client.latest(channel)) == ("p", 0, event)
         s.settle()
+        table = LiveTable()
+        table.look(0.0, s.client.stats, {channel: event})
+        assert "PoolOpened(pool=&#x27;p&#x27;, slot=7" in table.as_html()
         handle.close()
         stream.close()
         s.settle()

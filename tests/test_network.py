@@ -354,6 +354,20 @@ def test_a_callable_that_raises_is_a_failed_attempt() -> None:
     assert (bench.session.state, bench.log) == (State.BACKOFF, [])  # nothing was opened
 
 
+def test_an_error_of_our_own_is_not_told_as_the_callables() -> None:
+    """What the thread does while it waits for the key may fail, too, and ends the client as ever."""
+    release = threading.Event()
+
+    def attend(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        raise ZeroDivisionError
+
+    bench = asking(lambda: str(release.wait(PATIENCE)), attend)
+    with pytest.raises(ZeroDivisionError):
+        bench.network.open()
+    release.set()
+    assert bench.session.last_failure is None
+
+
 def test_a_callable_that_gives_no_key_ends_the_client() -> None:
     """Asking again would not help: it is the program that is wrong."""
     bench = asking(lambda: 7)

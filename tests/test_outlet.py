@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 from attrs import define, field, fields
 
+from allenhark_ws._instant import Instant
 from allenhark_ws._outlet import Outlet
 from allenhark_ws._queue import EventQueue
 from allenhark_ws._router import Delivery, Router
-from allenhark_ws._session import Instant, Session
+from allenhark_ws._session import Session
 from allenhark_ws.errors import SlowConsumer
 from allenhark_ws.events import Closed, Event, EventsDropped, PriceUpdate, UnknownMessage
 

@@ -6,7 +6,6 @@ import contextlib
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Sequence
 from datetime import datetime, timezone
 from itertools import count
@@ -17,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allenhark_ws._queue import Drained, EventQueue, TimedOut, wait_slices
+from allenhark_ws._queue import Drained, EventQueue, TimedOut
 from allenhark_ws.errors import ClientClosed, SlowConsumer
 from allenhark_ws.events import BotUpdate, Connected, Event, PriceUpdate, TradeExecuted
 
@@ -229,9 +228,9 @@ def test_latest_outlives_a_take_that_ctrl_c_cuts_short() -> None:
 def test_block_takes_everything_and_tells_its_room() -> None:
     """The producer asks before; what it puts nevertheless, at the end, is not lost."""
     queue = EventQueue("q", 2, "block")
-    assert queue.room() == 2
+    assert queue.ask_room() == 2
     assert queue.put([bot(1), bot(2), bot(3)]) == 0
-    assert queue.room() == -1
+    assert queue.ask_room() == -1
     assert drain(queue) == [bot(1), bot(2), bot(3)]
     assert (queue.dropped, queue.high_water) == (0, 3)
 
@@ -243,10 +242,10 @@ def test_block_calls_on_room_once_when_there_is_some() -> None:
     queue.put([bot(1), bot(2)])
     queue.take()
     assert calls == []
-    assert queue.room() == 0
+    assert queue.ask_room() == 0
     queue.take()
     assert calls == [0]
-    assert queue.room() == 1
+    assert queue.ask_room() == 1
     queue.put([bot(3)])
     queue.take()
     assert calls == [0]
@@ -274,7 +273,7 @@ def test_ctrl_c_does_not_swallow_the_news_of_room(*, batched: bool, left: int) -
     told = Interrupted()
     queue = EventQueue("q", 1 + left, "block", on_room=told)
     queue.put([bot(n) for n in range(1 + left)])
-    assert queue.room() == 0
+    assert queue.ask_room() == 0
 
     def take() -> object:
         return queue.take_batch(1, 0.0) if batched else queue.take(0.0)
@@ -342,7 +341,7 @@ def test_block_overfull_has_no_room_until_below_the_limit() -> None:
     calls: list[int] = []
     queue = EventQueue("q", 1, "block", on_room=lambda: calls.append(len(queue)))
     queue.put([bot(1), bot(2)])
-    assert queue.room() == -1
+    assert queue.ask_room() == -1
     queue.take()
     assert calls == []
     queue.take()
@@ -354,7 +353,7 @@ def test_room_is_told_while_another_thread_has_the_lock() -> None:
     queue = EventQueue("q", 2, "block")
     queue.put([bot(1)])
     rooms: list[int] = []
-    with queue._lock, running(lambda: rooms.append(queue.room())):
+    with queue._lock, running(lambda: rooms.append(queue.ask_room())):
         pass
     assert rooms == [1]
 
@@ -371,7 +370,7 @@ def test_room_that_comes_just_after_the_look() -> None:
             return int(self) - length
 
     queue.maxsize = Taking(2)
-    assert queue.room() == 0
+    assert queue.ask_room() == 0
     assert calls == [None]
 
 
@@ -380,10 +379,10 @@ def test_block_finished_has_room_for_nothing() -> None:
     calls: list[None] = []
     queue = EventQueue("q", 2, "block", on_room=lambda: calls.append(None))
     queue.put([bot(1), bot(2)])
-    assert queue.room() == 0
+    assert queue.ask_room() == 0
     queue.finish()
     assert calls == [None]
-    assert queue.room() == 2
+    assert queue.ask_room() == 2
     assert queue.put([bot(3)]) == 0
     assert drain(queue) == [bot(1), bot(2)]
     assert calls == [None]
@@ -542,7 +541,7 @@ def test_hooks_have_defaults() -> None:
     """A queue without hooks recovers and makes room all the same."""
     queue = EventQueue("q", 1, "drop_oldest")
     queue.put([bot(1), bot(2)])
-    assert queue.room() == 0
+    assert queue.ask_room() == 0
     assert queue.take() == bot(2)
     assert queue.take_report(recovered=True) == 1
 
@@ -552,12 +551,12 @@ def test_hooks_run_without_the_lock() -> None:
     answers: list[int] = []
 
     def ask() -> None:
-        with running(lambda: answers.append(queue.room())):
+        with running(lambda: answers.append(queue.ask_room())):
             pass
 
     queue = EventQueue("q", 1, "block", on_room=ask)
     queue.put([bot(1)])
-    queue.room()
+    queue.ask_room()
     queue.take()
     assert answers == [1]
 
@@ -642,14 +641,6 @@ def test_reader_that_was_woken_in_vain_waits_again() -> None:
         assert condition.entered.acquire(timeout=PATIENCE)
         queue.put([bot(1)])
     assert sorted(number_of(event) for event in got) == [0, 1]
-
-
-def test_wait_slices_tells_that_the_deadline_has_passed() -> None:
-    """No wait at all behind the deadline; one wait before it."""
-    condition = threading.Condition()
-    with condition:
-        assert not wait_slices(condition, time.monotonic() - 1.0)
-        assert wait_slices(condition, time.monotonic() + 0.01)
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads are POSIX")
@@ -747,7 +738,7 @@ def test_blocking_producer_loses_nothing() -> None:
     with running(consume):
         rest = sent
         while rest:
-            free = queue.room()
+            free = queue.ask_room()
             if free > 0:
                 queue.put(rest[:free])
                 rest = rest[free:]
@@ -755,23 +746,3 @@ def test_blocking_producer_loses_nothing() -> None:
                 assert room.acquire(timeout=PATIENCE)
     assert read == sent
     assert queue.high_water <= 3
-
-
-@pytest.mark.parametrize("held", [True, False])
-def test_ctrl_c_when_a_wait_has_let_go_of_its_lock(monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
-    """The lock is held again behind it, so that KeyboardInterrupt is what comes out of the ``with``."""
-    condition = threading.Condition()
-
-    def interrupted(_timeout: float) -> bool:
-        if not held:
-            condition.release()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(condition, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt), condition:
-        wait_slices(condition, None)
-    free: list[bool] = []
-    thread = threading.Thread(target=lambda: free.append(condition.acquire(timeout=PATIENCE)))
-    thread.start()
-    thread.join()
-    assert free == [True]

@@ -49,8 +49,8 @@ from allenhark_ws import (
     replay,
 )
 from allenhark_ws._frames import BinaryMessage
+from allenhark_ws._instant import Instant
 from allenhark_ws._player import PlayedClock, Player
-from allenhark_ws._ports import Instant
 from allenhark_ws._replay import _Replay
 from allenhark_ws.recording import Group, Reader
 from allenhark_ws.recording._format import HEADER, encode

@@ -405,7 +405,7 @@ def test_ctrl_c_before_it_is_told_what_is_not_wanted(verb: str) -> None:
     router.deliver([price("a"), price("b")])
     undo: Callable[[], None] = {
         "release": lambda: router.release(1),
-        "drop": lambda: router.drop([Price("a")]),
+        "drop": lambda: router.unsubscribe([Price("a")]),
     }[verb]
     with pytest.raises(KeyboardInterrupt):
         undo()
@@ -505,8 +505,8 @@ def test_drop_unsubscribes_whoever_holds(bench: Bench) -> None:
     router = bench.router
     router.hold(1, [Price("a")])
     router.hold(2, [Price("a")])
-    router.drop([Price("a"), Price("z")])
-    router.drop([Price("a")])
+    router.unsubscribe([Price("a"), Price("z")])
+    router.unsubscribe([Price("a")])
     assert bench.edits.log == [("want", [Price("a")]), ("unwant", [Price("a")])]
     assert bench.edits.wakes == 2
 
@@ -518,11 +518,11 @@ def test_drop_takes_the_subscriptions_callbacks_along(bench: Bench) -> None:
     router.hold("sub", [Price("a"), Price("b")])
     queue = bench.queue(Price("a"))
     router.hold("q", [Price("a")])
-    router.drop([Price("a")])
+    router.unsubscribe([Price("a")])
     router.deliver([price("a"), price("b")])
     assert bench.sink.events == [price("b")]
     assert drain(queue) == [price("a")]
-    router.drop([Price("b")])
+    router.unsubscribe([Price("b")])
     assert router._callbacks.targets() == []
 
 
@@ -563,7 +563,7 @@ def test_latest_of_a_wanted_channel(bench: Bench, channel: Channel, first: DataE
     router.hold(2, [channel])
     assert router.latest(channel) is None
     router.deliver([second])
-    router.drop([channel])
+    router.unsubscribe([channel])
     assert router.latest(channel) is None
 
 
@@ -644,7 +644,7 @@ def test_edits_while_events_are_delivered(bench: Bench) -> None:
         for _ in range(200):
             bench.queue(Price("a"), maxsize=3, name=name)
             bench.router.hold(name, [Price("a")])
-            bench.router.drop([Price("a")])
+            bench.router.unsubscribe([Price("a")])
             bench.router.release(name)
 
     threads = [threading.Thread(target=edit, args=(name,), daemon=True) for name in ("x", "y")]

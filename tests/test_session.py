@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from allenhark_ws._counters import Counters
-from allenhark_ws._session import Drop, Flushed, Instant, Open, Output, Send, SendAuth, Session
+from allenhark_ws._instant import Instant
+from allenhark_ws._session import Drop, Flushed, Open, Output, Send, SendAuth, Session
 from allenhark_ws.channels import Bot, Channel, Price, Transactions
 from allenhark_ws.config import Backoff
 from allenhark_ws.errors import (

@@ -60,7 +60,7 @@ def test_drop_whoever_holds() -> None:
     wanted.hold("one", [A, B])
     wanted.hold("two", [A])
     assert wanted.holders_of([A, A, C]) == {A: {"one", "two"}}
-    assert wanted.drop([A, A, C]) == [A]
+    assert wanted.unwant([A, A, C]) == [A]
     assert wanted.channels() == {B}
     assert wanted.hold("three", [A]) == [A]
     assert wanted.release("two") == []
@@ -77,7 +77,7 @@ def test_what_was_cut_off_can_be_released() -> None:
     assert wanted.release("one") == []
     assert wanted.channels() == frozenset({B})
     wanted._holders[A] = {"three"}
-    assert wanted.drop([A, B]) == [A, B]
+    assert wanted.unwant([A, B]) == [A, B]
 
 
 def test_a_finalizer_lets_go_while_another_takes_hold() -> None:
@@ -99,7 +99,7 @@ def test_nothing_is_left_behind() -> None:
     for number in range(100):
         wanted.hold(number, [A])
         wanted.hold(number + 0.5, [])
-        wanted.drop([A])
+        wanted.unwant([A])
     assert not wanted._holders
     assert not wanted._held
 
@@ -126,7 +126,7 @@ def test_any_sequence_equals_the_model(steps: list[tuple[str, int, list[Channel]
         else:
             holders = {c: {h for h, held in pairs if held == c} for c in channels if c in before}
             assert wanted.holders_of(channels) == holders
-            changed = wanted.drop(channels)
+            changed = wanted.unwant(channels)
             pairs = {pair for pair in pairs if pair[1] not in channels}
         after = {channel for _, channel in pairs}
         assert len(changed) == len(set(changed))

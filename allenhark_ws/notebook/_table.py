@@ -204,10 +204,10 @@ def _change(change: float | None) -> tuple[str, str]:
 
 
 def _other(event: DataEvent | None) -> str:
-    """The last event of a bot or wallet in a line."""
+    """The last event of a channel that is no price's, in a line."""
     if isinstance(event, BotUpdate):
         profit = f" {event.data.profit:+g}" if isinstance(event.data, TradeExecuted) else ""
         return f"{event.event}{profit}"
     if isinstance(event, TransactionConfirmed):
         return f"{event.status} in slot {event.slot}"
-    return "nothing yet"
+    return "nothing yet" if event is None else repr(event)

@@ -357,7 +357,7 @@ class World:
         """Neither a server nor a network can make it keep much."""
         session = self.session
         assert len(self.said) <= _MOST_EARLY
-        assert len(session._rejections) <= _MOST_ERRORS
+        assert len(session._flush_errors) <= _MOST_ERRORS
         assert session._flushes.keys() == self.flushes.keys() or self.closed
         assert all(len(errors) <= _MOST_ERRORS for errors in session._flushes.values())
 
