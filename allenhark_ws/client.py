@@ -305,7 +305,9 @@ class Client:
             AuthenticationError, CertificateRejected: retrying is pointless; the client is closed.
             ConnectionFailed: `Backoff.max_attempts` attempts failed; the client is closed.
             ClientClosed: the client was closed, before or meanwhile.
+            ConfigurationError: the ``api_key`` callable gave no key; the client is closed.
             RuntimeError: called in an inline callback, where waiting would wait for itself.
+            TypeError, ValueError: the timeout is no number of seconds, or negative.
 
         Example:
             >>> client = Client().connect(timeout=30)
@@ -372,6 +374,9 @@ class Client:
         Args:
             timeout: seconds it may take at most; callbacks not delivered by then are dropped, except `Closed`.
 
+        Raises:
+            TypeError, ValueError: the timeout is no number of seconds, or negative.
+
         Example:
             >>> client.close()
             >>> client.state
@@ -400,7 +405,7 @@ class Client:
         self.close(_HASTY_CLOSE if interrupted else _CLOSE_TIMEOUT)
 
     def reconnect(self) -> None:
-        """Drop the connection and come back at once; in BACKOFF, stop waiting.
+        """Drop the connection and come back at once; in BACKOFF, stop waiting; in IDLE, start.
 
         It is a loss like any other: `Disconnected`, `Connected` and `Gap` tell of it.
 
@@ -529,6 +534,10 @@ class Client:
         """Do not call this callback any more, whatever it was registered for; nothing when it was not.
 
         An event that it is being called with right now it still finishes.
+
+        Raises:
+            TypeError: it cannot be called.
+            ClientClosed: this process was forked from the client's.
 
         Example:
             >>> callback = client.on(PriceUpdate, print)
@@ -712,6 +721,7 @@ class Client:
             RequestRejected: the server answered errors to what was sent before; they are in `.errors`.
             ClientClosed, or the terminal error: the client has ended, before or meanwhile.
             RuntimeError: called in an inline callback, where the pong could never be read.
+            TypeError, ValueError: the timeout is no number of seconds, or negative.
 
         Example:
             >>> subscription = client.subscribe(Price("M"))

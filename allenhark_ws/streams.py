@@ -75,7 +75,7 @@ class Stream(Generic[E_co]):
             queue.Empty: nothing came in time.
             StreamClosed: the stream is closed and drained.
             AllenHarkError: the client failed (its terminal error), or this stream (`SlowConsumer`), and it is drained.
-            ValueError: the timeout is negative.
+            TypeError, ValueError: the timeout is no number of seconds, or negative.
             RuntimeError: waiting in an inline callback, where nothing could ever arrive.
 
         Example:
@@ -121,7 +121,7 @@ class Stream(Generic[E_co]):
 
         Raises:
             StreamClosed, AllenHarkError, RuntimeError: as `get`.
-            ValueError: `max_items` is below 1, or the timeout is negative.
+            TypeError, ValueError: `max_items` is no whole number from 1, or the timeout no number of seconds.
 
         Example:
             >>> stream = client.stream(Price("M"))
