@@ -9,7 +9,7 @@ never remember a key that only a server has named.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from operator import attrgetter
 from types import BuiltinMethodType, MethodType, MethodWrapperType
 from typing import Any, Final, Generic, TypeGuard, TypeVar, cast
@@ -217,8 +217,8 @@ class RouteTable(Generic[T]):
     # Reentrant: the collector may run a finalizer in here that closes a subscription.
     _lock: threading.RLock = field(factory=threading.RLock)
     _routes: dict[type[Event], _Route[T]] = field(factory=lambda: {cls: _Route() for cls in _CONCRETE})
-    _registered: dict[Hashable, tuple[tuple[Kind, ...], _Entry[T]]] = field(
-        factory=dict[Hashable, tuple[tuple[Kind, ...], _Entry[T]]]
+    _registered: dict[Hashable, tuple[dict[Kind, None], _Entry[T]]] = field(
+        factory=dict[Hashable, tuple[dict[Kind, None], _Entry[T]]]
     )
     _numbers: int = 0
 
@@ -246,12 +246,12 @@ class RouteTable(Generic[T]):
 
     def add(self, token: Hashable, kinds: Iterable[Kind], target: T) -> None:
         """Register a target for several kinds under one new token."""
-        chosen = tuple(dict.fromkeys(kinds))
+        chosen = dict.fromkeys(kinds)
         with self._lock:
             self._numbers += 1
             entry = _Entry(self._numbers, target, identity(target))
             self._registered[token] = (chosen, entry)
-            for route, key in self._places(chosen):
+            for route, key in self._places(list(chosen)):
                 route.insert(key, entry)
 
     def remove(self, token: Hashable) -> None:
@@ -260,24 +260,23 @@ class RouteTable(Generic[T]):
             found = self._registered.get(token)
             if found is not None:
                 kinds, entry = found
-                for route, key in self._places(kinds):
+                for route, key in self._places(list(kinds)):
                     route.discard(key, entry)
                 self._registered.pop(token, None)
 
     def narrow(self, token: Hashable, channels: Iterable[Channel]) -> None:
         """Take channels out of a registration, and undo it when nothing of it is left."""
-        gone = frozenset(channels)
         with self._lock:
-            kinds, entry = self._registered.get(token, ((), None))
-            if entry is None:
-                return
-            for route, key in self._places(tuple(kind for kind in kinds if kind in gone)):
-                route.discard(key, entry)
-            kept = tuple(kind for kind in kinds if kind not in gone)
-            if kept:
-                self._registered[token] = (kept, entry)
-            else:
-                self._registered.pop(token, None)
+            found = self._registered.get(token)
+            if found is not None:
+                kinds, entry = found
+                gone = [channel for channel in channels if channel in kinds]
+                for route, key in self._places(gone):
+                    route.discard(key, entry)
+                for channel in gone:
+                    kinds.pop(channel, None)
+                if not kinds:
+                    self._registered.pop(token, None)
 
     def tokens_of(self, target: T) -> list[Hashable]:
         """The tokens under which a target is registered."""
@@ -292,7 +291,7 @@ class RouteTable(Generic[T]):
             registered = self._registered.copy()  # likewise
             return [entry.target for _, entry in registered.values()]
 
-    def _places(self, kinds: tuple[Kind, ...]) -> list[tuple[_Route[T], str | None]]:
+    def _places(self, kinds: Sequence[Kind]) -> list[tuple[_Route[T], str | None]]:
         places: dict[tuple[type[Event], str | None], None] = {}
         for kind in kinds:
             if isinstance(kind, Channel):
