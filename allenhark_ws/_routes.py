@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from operator import attrgetter
 from types import BuiltinMethodType, MethodType, MethodWrapperType
 from typing import Any, Final, Generic, TypeGuard, TypeVar, cast
@@ -159,6 +160,20 @@ def _merge(*groups: Iterable[_Entry[T]]) -> tuple[T, ...]:
     return tuple(targets.values())
 
 
+_Registered = dict[Hashable, tuple[dict[Kind, None], _Entry[T]]]
+"""By token: the kinds that are left of what was registered, and the entry that stands for it in the routes."""
+
+_Tokens = dict[Hashable, dict[Hashable, None]]
+"""By identity of the target: the tokens, of which there is at least one."""
+
+
+def _by_identity(registered: _Registered[T]) -> _Tokens:
+    tokens: _Tokens = {}
+    for token, (_, entry) in registered.items():
+        tokens.setdefault(entry.identity, {})[token] = None
+    return tokens
+
+
 ANY_OTHER: Final = ""
 """The cache's key for events with a key that nobody registered; no channel has a blank id."""
 
@@ -212,14 +227,16 @@ class RouteTable(Generic[T]):
     """Registrations of targets for event classes and channels.
 
     Ctrl-C may cut off any edit, at any line: what is registered can always be removed, and a removal be made again.
+    The tokens of each target are kept, too, from the first time they are asked for; an edit that is cut off throws them
+    away, so that they are made anew.
     """
 
     # Reentrant: the collector may run a finalizer in here that closes a subscription.
     _lock: threading.RLock = field(factory=threading.RLock)
     _routes: dict[type[Event], _Route[T]] = field(factory=lambda: {cls: _Route() for cls in _CONCRETE})
-    _registered: dict[Hashable, tuple[dict[Kind, None], _Entry[T]]] = field(
-        factory=dict[Hashable, tuple[dict[Kind, None], _Entry[T]]]
-    )
+    _registered: _Registered[T] = field(factory=dict[Hashable, tuple[dict[Kind, None], _Entry[T]]])
+    # The same by identity; None before it is first asked for, and after an edit that was cut off.
+    _tokens: _Tokens | None = None
     _numbers: int = 0
 
     def knows(self, cls: type[Event], key: str) -> bool:
@@ -246,44 +263,73 @@ class RouteTable(Generic[T]):
 
     def add(self, token: Hashable, kinds: Iterable[Kind], target: T) -> None:
         """Register a target for several kinds under one new token."""
-        chosen = dict.fromkeys(kinds)
-        with self._lock:
-            self._numbers += 1
-            entry = _Entry(self._numbers, target, identity(target))
-            self._registered[token] = (chosen, entry)
-            for route, key in self._places(list(chosen)):
-                route.insert(key, entry)
+        self._edit(partial(self._add, token, dict.fromkeys(kinds), target))
 
     def remove(self, token: Hashable) -> None:
         """Undo a registration; nothing when it is undone already."""
-        with self._lock:
-            found = self._registered.get(token)
-            if found is not None:
-                kinds, entry = found
-                for route, key in self._places(list(kinds)):
-                    route.discard(key, entry)
-                self._registered.pop(token, None)
+        self._edit(partial(self._remove, token))
 
     def narrow(self, token: Hashable, channels: Iterable[Channel]) -> None:
         """Take channels out of a registration, and undo it when nothing of it is left."""
+        self._edit(partial(self._narrow, token, channels))
+
+    def _edit(self, edit: Callable[[], None]) -> None:
         with self._lock:
-            found = self._registered.get(token)
-            if found is not None:
-                kinds, entry = found
-                gone = [channel for channel in channels if channel in kinds]
-                for route, key in self._places(gone):
-                    route.discard(key, entry)
-                for channel in gone:
-                    kinds.pop(channel, None)
-                if not kinds:
-                    self._registered.pop(token, None)
+            try:
+                edit()
+            except BaseException:  # Ctrl-C
+                self._tokens = None
+                raise
+
+    def _add(self, token: Hashable, kinds: dict[Kind, None], target: T) -> None:
+        self._numbers += 1
+        entry = _Entry(self._numbers, target, identity(target))
+        self._registered[token] = (kinds, entry)
+        tokens = self._tokens
+        if tokens is not None:
+            theirs = tokens.setdefault(entry.identity, {})
+            theirs[token] = None
+            tokens[entry.identity] = theirs  # again: as in `_Route.insert`
+        for route, key in self._places(list(kinds)):
+            route.insert(key, entry)
+
+    def _remove(self, token: Hashable) -> None:
+        found = self._registered.get(token)
+        if found is not None:
+            kinds, entry = found
+            for route, key in self._places(list(kinds)):
+                route.discard(key, entry)
+            self._registered.pop(token, None)
+            tokens = self._tokens
+            if tokens is not None:
+                theirs = tokens.get(entry.identity, {})
+                theirs.pop(token, None)
+                if not theirs:
+                    tokens.pop(entry.identity, None)
+
+    def _narrow(self, token: Hashable, channels: Iterable[Channel]) -> None:
+        found = self._registered.get(token)
+        if found is not None:
+            kinds, entry = found
+            gone = [channel for channel in channels if channel in kinds]
+            for route, key in self._places(gone):
+                route.discard(key, entry)
+            for channel in gone:
+                kinds.pop(channel, None)
+            if not kinds:
+                self._remove(token)
 
     def tokens_of(self, target: T) -> list[Hashable]:
         """The tokens under which a target is registered."""
         wanted = identity(target)
         with self._lock:
-            registered = self._registered.copy()  # a finalizer, or a signal handler, may edit it meanwhile
-            return [token for token, (_, entry) in registered.items() if entry.identity == wanted]
+            tokens = self._tokens
+            if tokens is None:
+                registered = self._registered.copy()  # a finalizer, or a signal handler, may edit it meanwhile
+                tokens = _by_identity(registered)
+                if registered.keys() == self._registered.keys():  # nobody did
+                    self._tokens = tokens
+            return list(tokens.get(wanted, ()))
 
     def targets(self) -> list[T]:
         """All registered targets."""

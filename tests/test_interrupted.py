@@ -20,7 +20,19 @@ from typing import Any, Final
 import pytest
 
 import allenhark_ws
-from allenhark_ws import Bot, Client, ClientClosed, Closed, Price, PriceUpdate, State, StreamClosed, recording
+from allenhark_ws import (
+    Bot,
+    BotUpdate,
+    Client,
+    ClientClosed,
+    Closed,
+    Price,
+    PriceUpdate,
+    State,
+    StreamClosed,
+    recording,
+)
+from allenhark_ws._routes import RouteTable
 
 from .patience import PATIENCE
 from .scripted import Scripted, price, threads_of
@@ -91,7 +103,8 @@ def unsubscribe(client: Client) -> None:
 
 
 def register(client: Client) -> None:
-    """Callbacks for a class and for a channel."""
+    """Callbacks for a class and for a channel, once more."""
+    client.off(ignore)
     client.on(PriceUpdate, ignore)
     client.on(A, ignore)
     client.off(ignore)
@@ -157,6 +170,7 @@ def check_delivery(s: Scripted) -> None:
     assert [event.mint for event in calls] == ["a"]
     assert on_the_wire(s) == names(client) == set()
     assert client.stats.callback_errors == 0
+    assert client._router._callbacks.targets() == [calls.append]
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["alone", "beside others"])
@@ -172,6 +186,32 @@ def test_ctrl_c_at_every_call(verb: Callable[[Client], None], before: bool) -> N
             check_truth(s)
             verb(s.client)
             check_delivery(s)
+        if not came:
+            assert moment > 1, "it never came"
+            break
+
+
+def edit(routes: RouteTable[Callable[..., object]]) -> None:
+    """In every way."""
+    routes.add("first", [A, B], ignore)
+    routes.narrow("first", [A])
+    routes.add("second", [A], ignore)
+    routes.narrow("first", [B])
+    routes.remove("second")
+
+
+def test_ctrl_c_at_every_call_of_an_edit_of_routes() -> None:
+    """What is known by target is what is known by token, and can be removed."""
+    for moment in moments():
+        routes: RouteTable[Callable[..., object]] = RouteTable()
+        assert routes.tokens_of(ignore) == []
+        came = _CtrlC(moment).cuts_off(lambda routes=routes: edit(routes))  # type: ignore[misc]
+        found = routes.tokens_of(ignore)
+        assert found == list(routes._registered)
+        for token in found:
+            routes.remove(token)
+        assert (routes.tokens_of(ignore), routes.targets()) == ([], [])
+        assert (routes.find(PriceUpdate, "a"), routes.find(BotUpdate, "b")) == ((), ())
         if not came:
             assert moment > 1, "it never came"
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -454,6 +454,95 @@ def test_a_signal_handler_edits_the_table_that_is_gone_through() -> None:
     routes._registered = Edited(routes._registered)
     assert routes.tokens_of("a") == [0]
     assert routes.targets() == ["a", "b", "c"]
+
+
+class Whole(dict[Any, Any]):
+    """A mapping that counts how often all of it is asked for; a finalizer takes something out of it then."""
+
+    times = 0
+
+    def copy(self) -> Any:
+        """As ever, and then the finalizer."""
+        self.times += 1
+        found = super().copy()
+        self.pop(2, None)
+        return found
+
+
+def test_tokens_of_many_targets_are_looked_up_once() -> None:
+    """From then on edits keep them: one target after the other is removed without going through all of them again."""
+    routes: RouteTable[object] = RouteTable()
+    targets = {number: object() for number in range(10, 110)}
+    for number, target in targets.items():
+        routes.add(number, [Price("m")], target)
+    routes._registered = whole = Whole(routes._registered)
+    for number, target in targets.items():
+        assert routes.tokens_of(target) == [number]
+        routes.add(-number, [Event], target)
+        assert routes.tokens_of(target) == [number, -number]
+        routes.narrow(number, [Price("m")])
+        assert routes.tokens_of(target) == [-number]
+        routes.remove(-number)
+        assert routes.tokens_of(target) == []
+    assert whole.times == 1
+    assert routes._tokens == {}
+
+
+def test_tokens_that_a_finalizer_edits_while_they_are_looked_up() -> None:
+    """They are those from before, and are not kept."""
+    routes = table((Event, "a"), (Event, "b"), (Event, "a"))
+    routes._registered = Whole(routes._registered)
+    assert routes.tokens_of("a") == [0, 2]
+    assert routes.tokens_of("a") == [0]
+
+
+def test_a_finalizer_removes_the_only_other_token_of_a_target() -> None:
+    """Just when another one is registered: that stays."""
+    routes = table((Event, "a"))
+    assert routes.tokens_of("a") == [0]
+    routes._tokens = meddling = Meddling(routes._tokens or {})
+    meddling.finalizer = lambda: routes.remove(0)
+    routes.add(1, [Event], "a")
+    assert routes.tokens_of("a") == [1]
+
+
+class CutOff(dict[Any, Any]):
+    """A mapping whose edits Ctrl-C comes after."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        raise KeyboardInterrupt
+
+    def pop(self, *arguments: Any) -> Any:
+        """As ever, and then Ctrl-C."""
+        super().pop(*arguments)
+        raise KeyboardInterrupt
+
+
+EDITS_OF_A_TABLE: dict[str, Callable[[RouteTable[str]], None]] = {
+    "add": lambda routes: routes.add(2, [Price("m")], "a"),
+    "remove": lambda routes: routes.remove(0),
+    "narrow": lambda routes: routes.narrow(0, [Price("m")]),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS_OF_A_TABLE)
+def test_tokens_after_an_edit_that_was_cut_off(edit: str) -> None:
+    """They are what is registered: what the edit began can be removed, and what it removed is not found."""
+    routes = table((Price("m"), "a"), (Event, "b"))
+    assert routes.tokens_of("a") == [0]
+    whole, routes._registered = routes._registered, CutOff(routes._registered)
+    with pytest.raises(KeyboardInterrupt):
+        EDITS_OF_A_TABLE[edit](routes)
+    whole.clear()
+    whole.update(routes._registered)
+    routes._registered = whole
+    assert {*routes.tokens_of("a"), *routes.tokens_of("b")} == set(whole)
+    for token in routes.tokens_of("a"):
+        routes.remove(token)
+    assert routes.match(price("m")) == ("b",)
+    assert routes.targets() == ["b"]
+    assert routes.tokens_of("a") == []
 
 
 def test_a_finalizer_removes_the_only_other_target_of_a_key() -> None:
