@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 
 from allenhark_ws._link import Link, Ping
@@ -122,6 +123,12 @@ def test_what_is_planned_twice_keeps_its_place() -> None:
     subject.plan([ONE])
     assert [subject.next_item(), subject.next_item()] == [THREE, ONE]
     assert not subject.todo
+
+
+def test_the_first_of_many_is_found_without_a_search() -> None:
+    """A plain dictionary is searched, past all that was taken out of it, for its first key; these are not."""
+    subject = link()
+    assert {type(subject.todo), type(subject._wallets)} == {OrderedDict}
 
 
 def test_what_the_server_was_asked_for() -> None:
