@@ -7,6 +7,7 @@ sent must never be chained.
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ _MAX_INTERIM: Final = 16
 """Interim answers read before the true one; a flood of them would never let go of the loop."""
 
 _UNREQUESTED: Final = ("sec-websocket-extensions", "sec-websocket-protocol")
+_VERIFIED: Final = ("upgrade", "connection", "sec-websocket-accept")
+"""What websocket-client asks of a head: it reads byte by byte, and gets no more than this."""
 
 
 @define(eq=False)
@@ -42,14 +45,13 @@ class _UpgradeSocket(GuardedSocket):
     error bodies; of a good head it hands on what is needed to verify the upgrade, without cookies to be stored.
     """
 
-    _answer: bytes | None = None
+    _answer: io.BytesIO | None = None
 
     def recv(self, size: int) -> bytes:
         """Serve the verified head, and nothing behind it."""
         if self._answer is None:
-            self._answer = self._read_answer()
-        data, self._answer = self._answer[:size], self._answer[size:]
-        return data
+            self._answer = io.BytesIO(self._read_answer())
+        return self._answer.read(size)
 
     def _read_answer(self) -> bytes:
         for _ in range(_MAX_INTERIM + 1):
@@ -59,7 +61,7 @@ class _UpgradeSocket(GuardedSocket):
         else:  # RFC 9110, section 15.2
             raise ConnectionFailed(f"{self.phase}: more than {_MAX_INTERIM} interim answers")
         _check_answer(head, self.phase)
-        lines = [f"{name}: {value}" for name, value in head.headers.items() if name != "set-cookie"]
+        lines = [f"{name}: {head.headers[name]}" for name in _VERIFIED if name in head.headers]
         return "\r\n".join(["HTTP/1.1 101 Switching Protocols", *lines, "", ""]).encode()
 
 

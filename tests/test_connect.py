@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,7 +33,7 @@ from allenhark_ws._target import Target
 from allenhark_ws._tcp import _outcome, connect_tcp
 from allenhark_ws._tls import _shake_hands, wrap
 from allenhark_ws._transport import Transport
-from allenhark_ws._upgrade import parse_retry_after
+from allenhark_ws._upgrade import _UpgradeSocket, parse_retry_after
 from allenhark_ws.errors import AuthenticationError, CertificateRejected, ConnectionFailed, HandshakeRejected
 
 from .patience import PATIENCE
@@ -298,6 +299,33 @@ def test_answers_that_are_no_upgrade(head: str, words: str) -> None:
     assert type(error) is ConnectionFailed
     assert words in error.reason
     assert f"WebSocket upgrade at 127.0.0.1:{server.port}" in error.reason
+
+
+def upgrading(head: bytes) -> _UpgradeSocket:
+    """What websocket-client reads when the server sends that."""
+    canned: Any = _Canned(head.replace(b"\n", b"\r\n"))
+    return _UpgradeSocket(canned, opening(), "upgrade")
+
+
+def test_of_a_head_only_what_verifies_it_is_handed_on() -> None:
+    """To a library that reads it byte by byte, and would keep its cookies."""
+    sock = upgrading(b"%b\nX: %b\nSet-Cookie: a=b\nSec-WebSocket-Accept: c\n\n" % (GOOD.encode(), b"x" * 60_000))
+    lines = ["TTP/1.1 101 Switching Protocols", "upgrade: websocket", "connection: Upgrade", "sec-websocket-accept: c"]
+    assert (sock.recv(1), sock.recv(1_000)) == (b"H", "\r\n".join([*lines, "", ""]).encode())
+    assert sock.recv(1) == b""
+
+
+def test_a_head_is_handed_on_without_copies_of_the_rest() -> None:
+    """However large it is, a byte costs a byte."""
+    sock = upgrading(b"%b, %b\n\n" % (GOOD.encode(), b"x" * 60_000))
+    sock.recv(1)
+    tracemalloc.start()
+    try:
+        sock.recv(1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000
 
 
 def test_interim_responses_without_end() -> None:
