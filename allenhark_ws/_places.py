@@ -10,7 +10,7 @@ never hold a router: it would keep itself alive.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from attrs import define, frozen
@@ -19,7 +19,7 @@ from ._queue import EventQueue
 from ._routes import ANY_OTHER, RouteTable
 from .events import BotUpdate, DataEvent, Event, PriceUpdate, TransactionConfirmed
 
-__all__ = ["Callback", "Cell", "Place", "Places"]
+__all__ = ["Callback", "Cell", "Place", "Places", "Queues"]
 
 Callback = Callable[[Any], object]
 
@@ -60,6 +60,19 @@ class Place:
     ) -> Place:
         """The place of these consumers."""
         return cls(callbacks, callbacks[0] if callbacks else None, len(callbacks) > 1, queues or None, cell, key)
+
+
+@frozen(eq=False)
+class Queues:
+    """What has to be known of all queues before any event is delivered.
+
+    Attributes:
+        exist: whether there are any.
+        blocking: those that block.
+    """
+
+    exist: bool
+    blocking: tuple[EventQueue, ...]
 
 
 class _Keyed(dict[str | None, Place]):
@@ -109,23 +122,25 @@ class Places:
         transaction: by wallet, None where it is not known.
     """
 
-    __slots__ = ("_queued", "_queues", "bot", "price", "transaction")
+    __slots__ = ("_blocking", "_found", "_queues", "bot", "price", "transaction")
 
     def __init__(
         self,
         callbacks: RouteTable[Callback],
         queues: RouteTable[EventQueue],
         cells: dict[type[Event], dict[str, Cell]],
+        blocking: dict[Hashable, EventQueue],
     ) -> None:
         self.price, self.bot, self.transaction = (
             _Keyed(kind, callbacks, queues, cells[kind]) for kind in (PriceUpdate, BotUpdate, TransactionConfirmed)
         )
         self._queues = queues
-        self._queued: tuple[EventQueue, ...] | None = None
+        self._blocking = blocking
+        self._found: Queues | None = None
 
     @property
-    def queues(self) -> tuple[EventQueue, ...]:
+    def queues(self) -> Queues:
         """All queues, whatever events they are registered for."""
-        if self._queued is None:
-            self._queued = tuple(dict.fromkeys(self._queues.targets()))
-        return self._queued
+        if self._found is None:
+            self._found = Queues(not self._queues.is_empty, tuple(self._blocking.copy().values()))
+        return self._found

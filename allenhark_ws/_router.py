@@ -130,6 +130,8 @@ class Router:
     _queues: RouteTable[EventQueue] = field(
         default=Factory(lambda self: RouteTable(self._lock), takes_self=True), init=False
     )
+    # Of the queues those that block, which are asked for room before every read, by their tokens.
+    _blocking: dict[Hashable, EventQueue] = field(factory=dict[Hashable, EventQueue], init=False)
     _wanted: Wanted = field(factory=Wanted, init=False)
     _is_cut_off: bool = field(default=False, init=False)  # an edit was, and what depends on it is not mended yet
     _cells: dict[type[Event], dict[str, Cell]] = field(factory=_no_cells, init=False)
@@ -142,11 +144,11 @@ class Router:
 
     def _renew(self) -> None:
         """After an edit: whatever was found before may be out of date."""
-        self.places = Places(self._callbacks, self._queues, self._cells)
+        self.places = Places(self._callbacks, self._queues, self._cells, self._blocking)
 
     def disown(self) -> None:
         """In a forked child, and without a lock: nobody gets anything any more."""
-        self.places = Places(RouteTable(), RouteTable(), _no_cells())
+        self.places = Places(RouteTable(), RouteTable(), _no_cells(), {})
 
     # --- Editing, from any thread
 
@@ -179,6 +181,8 @@ class Router:
     def add_queue(self, token: Hashable, kinds: Iterable[Kind], queue: EventQueue) -> None:
         """Put every event of these kinds into the queue; nothing, and it ends, when nothing more will come."""
         with self._lock:
+            if queue.blocking:
+                self._blocking[token] = queue  # before anything comes to it
             self._queues.add(token, kinds, queue)
             self._renew()
             end = self._end
@@ -229,6 +233,7 @@ class Router:
 
     def _release(self, holder: Hashable) -> list[Channel]:
         self._queues.remove(holder)
+        self._blocking.pop(holder, None)
         removed = self._wanted.release(holder)
         self._unwant(removed)
         return removed
@@ -374,9 +379,9 @@ class Router:
             may have no room for them.
         """
         queues = self.places.queues
-        if self._closed or not self._has_room(queues, incoming):
+        if self._closed or not self._has_room(queues.blocking, incoming):
             return Delivery(0, [], None, list(incoming.payloads))
-        inline = None if queues else self._sink.inline  # streams get their batch before any callback runs
+        inline = None if queues.exist else self._sink.inline  # streams get their batch before any callback runs
         done = express(incoming, lane, received_at, wallet, router=self, inline=inline)
         self._counters.count_data(done.prices, done.transactions, done.bots)
         delivery = self._hand_over(done.queues, done.called)
@@ -384,12 +389,12 @@ class Router:
             delivery.left.append(done.odd)
         return delivery
 
-    def _has_room(self, queues: tuple[EventQueue, ...], incoming: Incoming) -> bool:
+    def _has_room(self, blocking: tuple[EventQueue, ...], incoming: Incoming) -> bool:
         """Whether no blocking consumer could be given more than it takes."""
         sink = self._sink.queue
         if sink is not None and sink.blocking and sink.ask_room() < len(incoming):
             return False
-        return not queues or all(queue.ask_room() >= len(incoming) for queue in queues if queue.blocking)
+        return not blocking or all(queue.ask_room() >= len(incoming) for queue in blocking)
 
     def _count(self, lost: int) -> int:
         self._counters.dropped += lost

@@ -239,6 +239,11 @@ class RouteTable(Generic[T]):
     _tokens: _Tokens | None = None
     _numbers: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is registered."""
+        return not self._registered
+
     def knows(self, cls: type[Event], key: str) -> bool:
         """Whether something is registered for this very key."""
         route = self._routes.get(cls)

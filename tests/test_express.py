@@ -315,6 +315,36 @@ def test_what_might_have_to_wait_for_room_goes_the_plain_way(inline: bool) -> No
     assert len(rig.queues[0]) == 5
 
 
+class Watched(EventQueue):
+    """A queue that counts how often anything of it is looked at."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        Watched.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_streams_that_get_nothing_are_not_looked_at() -> None:
+    """Only those that block are, as long as they are there; after an edit as before it."""
+    rig = Rig(inline=True)
+    for token, overflow in enumerate(["drop_oldest"] * 20 + ["block"] * 2):
+        rig.router.add_queue(token, [Price(f"m{token}")], Watched("watched", 1, overflow))
+    edits: list[Callable[[], None]] = [
+        lambda: rig.call("any", PriceUpdate),
+        lambda: rig.router.release(20),
+        lambda: rig.router.release(21),
+    ]
+    counts: list[int] = []
+    for edit in edits:
+        edit()
+        Watched.looks = 0
+        assert rig.left(encode(price("a"))) == []
+        counts.append(Watched.looks)
+    assert counts[0] == 2 * counts[1] > 0
+    assert counts[2] == 0
+
+
 def test_what_might_fill_a_blocking_callback_buffer_goes_the_plain_way() -> None:
     """The callback buffer may block, too."""
     rig = Rig(False, "block")

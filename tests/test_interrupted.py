@@ -87,7 +87,7 @@ def ignore(_event: object) -> None:
 
 def stream(client: Client) -> None:
     """Read one for a moment."""
-    with client.stream(A, B) as events:
+    with client.stream(A, B, overflow="block") as events:
         events.get_batch(1, timeout=0)
 
 
@@ -171,6 +171,7 @@ def check_delivery(s: Scripted) -> None:
     assert on_the_wire(s) == names(client) == set()
     assert client.stats.callback_errors == 0
     assert client._router._callbacks.targets() == [calls.append]
+    assert client._router._blocking == {}
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["alone", "beside others"])

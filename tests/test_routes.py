@@ -265,9 +265,11 @@ def test_remove_is_idempotent_and_exact() -> None:
     routes.remove(0)
     routes.remove(0)
     assert routes.match(price("m")) == ("2",)
+    assert not routes.is_empty
     routes.remove(1)
     assert routes.match(price("m")) == ()
     assert routes.targets() == []
+    assert routes.is_empty
 
 
 def test_narrow_takes_channels_away() -> None:
