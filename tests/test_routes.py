@@ -459,15 +459,18 @@ def test_a_signal_handler_edits_the_table_that_is_gone_through() -> None:
 
 
 class Whole(dict[Any, Any]):
-    """A mapping that counts how often all of it is asked for; a finalizer takes something out of it then."""
+    """A mapping that counts how often all of it is asked for; a finalizer runs then, once."""
 
     times = 0
+    finalizer: Any = None
 
     def copy(self) -> Any:
         """As ever, and then the finalizer."""
         self.times += 1
         found = super().copy()
-        self.pop(2, None)
+        finalizer, self.finalizer = self.finalizer, None
+        if finalizer is not None:
+            finalizer()
         return found
 
 
@@ -492,10 +495,13 @@ def test_tokens_of_many_targets_are_looked_up_once() -> None:
 
 def test_tokens_that_a_finalizer_edits_while_they_are_looked_up() -> None:
     """They are those from before, and are not kept."""
-    routes = table((Event, "a"), (Event, "b"), (Event, "a"))
-    routes._registered = Whole(routes._registered)
-    assert routes.tokens_of("a") == [0, 2]
+    routes = table((Event, "a"))
+    routes._registered = whole = Whole(routes._registered)
+    whole.finalizer = lambda: routes.add(1, [Event], "a")
     assert routes.tokens_of("a") == [0]
+    whole.finalizer = lambda: routes.remove(0)
+    assert routes.tokens_of("a") == [0, 1]
+    assert routes.tokens_of("a") == [1]
 
 
 def test_a_finalizer_removes_the_only_other_token_of_a_target() -> None:
