@@ -11,7 +11,9 @@ callback to every data event.  For tracing there is nothing here: hook into ``cl
 message with its `received_at`, of each loss, retry and gap, and of slow and failing callbacks.
 
 Needs the extra ``metrics``: ``pip install "allenhark-ws[metrics]"``.  Neighbours: none; it uses the package through its
-public names, but for the round trips, which `Stats` does not tell one by one.  It must never keep a client alive.
+public names, but for the round trips, which `Stats` does not tell one by one.  It must never keep a client alive, nor
+wait for a lock in `remove`: a user's finalizer may call that in the midst of a scrape, where prometheus_client holds
+locks of its own that are not reentrant.
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ class _Watched:
     streams: dict[str, weakref.ref[Stream[Any]]]
     histograms: Sequence[Histogram]
     callback: Callable[[DataEvent], None] | None = None
+    removed: bool = False
 
     def has_ended(self) -> bool:
         """Whether the client is closed, in whichever way, or gone."""
@@ -86,8 +89,8 @@ class _Watched:
         return client is None or client.state is State.CLOSED
 
     def living(self) -> Client | None:
-        """The client, unless it was forgotten or closed; one that ended with an error is there to be seen."""
-        client = self.client()
+        """The client, unless removed, forgotten or closed; one that ended with an error is there to be seen."""
+        client = None if self.removed else self.client()
         return None if client is None or (client.state is State.CLOSED and client.error is None) else client
 
 
@@ -132,7 +135,8 @@ class ClientMetrics(Collector):
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._lock = threading.Lock()
+        # Reentrant, and the list only ever edited in place: a finalizer may add a client, or scrape, in here.
+        self._lock = threading.RLock()
         self._watched: list[_Watched] = []
         self._latency = _histogram(
             "latency_seconds",
@@ -176,33 +180,37 @@ class ClientMetrics(Collector):
             if latency:
                 observer = _latency_observer(self._latency.labels(name), self._delay.labels(name))
                 watched.callback = client.on(DataEvent, observer)
+                if watched.removed:  # meanwhile
+                    client.off(observer)
 
     def _make_room(self, name: str) -> None:
         """A client that is made anew takes the place of the one that failed, whoever holds that still."""
-        self._forget([watched for watched in self._watched if watched.name == name and watched.has_ended()])
+        self._forget([watched for watched in list(self._watched) if watched.name == name and watched.has_ended()])
 
     def _check_new(self, name: str, client: Client) -> None:
-        for other in self._watched:
+        for other in list(self._watched):
             if other.name == name or other.client() is client:
                 raise ConfigurationError(
                     f"a client {other.name!r} is told of already: choose another name, or remove() it"
                 )
 
     def remove(self, client: Client) -> None:
-        """Tell of a client no more; nothing when it is not told of."""
-        with self._lock:
-            gone = [watched for watched in self._watched if watched.client() is client]
-            self._forget(gone)
-        for watched in gone:
-            if watched.callback is not None:
-                client.off(watched.callback)
+        """Tell of a client no more; nothing when it is not told of.  Never waits: finalizers may call it."""
+        for watched in list(self._watched):
+            if watched.client() is client:
+                watched.removed = True
+                if watched.callback is not None:
+                    client.off(watched.callback)
 
     def _forget_the_dead(self) -> None:
-        self._forget([watched for watched in self._watched if watched.living() is None])
+        self._forget([watched for watched in list(self._watched) if watched.living() is None])
 
     def _forget(self, gone: Sequence[_Watched]) -> None:
-        self._watched = [watched for watched in self._watched if watched not in gone]
         for watched in gone:
+            try:
+                self._watched.remove(watched)
+            except ValueError:  # a finalizer was faster
+                continue
             for histogram in watched.histograms:
                 histogram.remove(watched.name)
 

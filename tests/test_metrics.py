@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -40,7 +40,7 @@ from allenhark_ws.metrics import ClientMetrics
 from allenhark_ws.testing import VirtualSimulator
 
 from .patience import PATIENCE
-from .scripted import price
+from .scripted import outcome_aside, price
 
 START = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 ONE = {"client": "main"}
@@ -374,45 +374,63 @@ def test_removed_it_is_called_back_no_more(sim: VirtualSimulator, metrics: Clien
     metrics.add(client, "again")
 
 
-class TellingLock:
-    """A lock that says when somebody has to wait for it."""
-
-    def __init__(self, waits: threading.Event) -> None:
-        self._lock, self._waits = threading.Lock(), waits
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            self._waits.set()
-            self._lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
-
-
+@pytest.mark.parametrize("aside", [False, True])
 def test_removed_while_it_is_being_added(
-    sim: VirtualSimulator, metrics: ClientMetrics, monkeypatch: pytest.MonkeyPatch
+    sim: VirtualSimulator, metrics: ClientMetrics, monkeypatch: pytest.MonkeyPatch, aside: bool
 ) -> None:
-    """It is called back no more, however far adding it had come."""
-    client, over = sim.client(), threading.Event()
+    """By a finalizer or by another thread: it is called back no more, however far adding it had come."""
+    client = sim.client()
     register = client.on
 
-    def remove() -> None:
-        metrics.remove(client)
-        over.set()
-
-    removing = threading.Thread(target=remove)
-
     def register_late(kind: Any, callback: Any) -> Any:
-        removing.start()
-        assert over.wait(PATIENCE)
+        if aside:
+            outcome_aside(lambda: metrics.remove(client))
+        else:
+            metrics.remove(client)
         return register(kind, callback)
 
-    monkeypatch.setattr(metrics, "_lock", TellingLock(over))
     monkeypatch.setattr(client, "on", register_late)
-    metrics.add(client, "main", latency=True)
-    removing.join(PATIENCE)
-    assert not removing.is_alive()
+    assert outcome_aside(lambda: metrics.add(client, "main", latency=True)) is None
     assert client._router.callbacks_for(PriceUpdate("M", 1.0, 1.0, START)) == ()
+
+
+class Meddling(list[Any]):
+    """The list of clients, which has a finalizer run when looked at for the n-th time (three for the first client)."""
+
+    def __init__(self, looks: int, meddle: Callable[[], object]) -> None:
+        super().__init__()
+        self._looks, self._meddle = looks, meddle
+
+    def __iter__(self) -> Iterator[Any]:
+        self._looks -= 1
+        if self._looks == 0:
+            self._meddle()
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("looks", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("verb", ["remove", "add", "scrape"])
+def test_a_finalizer_in_the_midst_of_it(
+    sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics, looks: int, verb: str
+) -> None:
+    """Of a client's owner, on a thread that scrapes or adds: it does not wait for itself, and nobody is lost."""
+    one, other, third = sim.client(), sim.client(), sim.client()
+    verbs = {
+        "remove": lambda: metrics.remove(one),
+        "add": lambda: metrics.add(third, "third"),
+        "scrape": lambda: list(metrics.collect()),
+    }
+
+    def work() -> None:
+        metrics._watched = Meddling(looks, verbs[verb])
+        metrics.add(one, "one")
+        metrics.add(other, "other")
+        list(metrics.collect())
+
+    assert outcome_aside(work) is None
+    told = {name for name in ("one", "other", "third") if value(registry, "reconnects_total", client=name) == 0}
+    expected = {"remove": {"other"}, "add": {"one", "other", "third"}, "scrape": {"one", "other"}}
+    assert told == expected[verb]
 
 
 def test_mistakes(sim: VirtualSimulator, registry: CollectorRegistry, metrics: ClientMetrics) -> None:
