@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 pytest.importorskip("websockets", reason="needs the extra testing")
 pytest.importorskip("IPython", reason="needs the extra notebook")
 
-from allenhark_ws import Price
+from allenhark_ws import Client, Price
+from allenhark_ws.notebook import _table, _watch
+from allenhark_ws.testing import VirtualSimulator
 
 from .cells import cells
-from .scripted import price
+from .patience import PATIENCE
+from .scripted import outcome_aside, price, run_aside
 from .simulators import Simulator
 
 Play = Callable[[str], list[str]]
@@ -174,6 +181,99 @@ def test_a_page_that_is_gone(play: Play) -> None:
     say(ns("table").running, ns("client").state.name)
     """)
     assert said == ["False READY"]
+
+
+class View:
+    """A display that takes whatever it is given."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+        """The same as IPython's."""
+        assert raw
+        self.shown.append(bundle["text/plain"])
+
+
+class TellingLock:
+    """A lock that says when somebody has to wait for it."""
+
+    def __init__(self, waits: threading.Event) -> None:
+        self._lock, self._waits = threading.RLock(), waits
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._waits.set()
+            self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+@pytest.fixture
+def watched() -> Iterator[Client]:
+    """A client in virtual time that has had a price."""
+    with VirtualSimulator() as sim:
+        client = sim.client().connect()
+        client.subscribe(Price("mint-a"))
+        client.flush()
+        sim.publish(price("mint-a"))
+        yield client
+
+
+def test_a_cell_shows_it_while_it_is_updated(watched: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is rendered as of one look; the other waits for that moment, and the table goes on."""
+    view, met = View(), threading.Event()
+    updates = _watch._Updates(weakref.ref(watched), 60.0, handle=view)
+    updates.update()
+    others: list[threading.Thread] = []
+
+    def show_elsewhere() -> None:
+        updates.update()
+        met.set()
+
+    def sparkline(seen: Any, _colour: str) -> str:
+        """Drawn while another thread would show the table, too."""
+        points = iter(seen)
+        next(points)
+        if not others:
+            others.append(run_aside(show_elsewhere))
+            assert met.wait(PATIENCE)
+        return str(len(list(points)))
+
+    monkeypatch.setattr(updates, "_lock", TellingLock(met))
+    monkeypatch.setattr(_table, "sparkline", sparkline)
+    assert updates.update()
+    others[0].join(PATIENCE)
+    assert len(view.shown) == 3
+    assert updates.running
+
+
+def test_what_is_no_fault_of_the_page_is_not_laid_at_its_door(watched: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in rendering is raised, and a table whose thread it ended does not take itself for running."""
+    updates = _watch._Updates(weakref.ref(watched), 0.0, handle=View())
+    monkeypatch.setattr(_table, "sparkline", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _watch._run(updates)
+    assert (updates.running, updates._reasons) == (False, ["stopped by an error"])
+
+
+def test_the_client_is_collected_by_the_tables_own_thread(watched: Client) -> None:
+    """At whatever moment of its wait: that ends at once, and waits for no lock that this thread holds."""
+    updates = _watch._Updates(weakref.ref(watched), PATIENCE)
+
+    def finalizer(_frame: FrameType, _event: str, _argument: object) -> None:
+        updates.client_gone()
+
+    def wait() -> bool:
+        before = sys.getprofile()
+        sys.setprofile(finalizer)
+        try:
+            return updates.wait()
+        finally:
+            sys.setprofile(before)
+
+    assert outcome_aside(wait) is False
 
 
 def test_exit_with_a_live_table(sim: Simulator, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 The thread and what it works on must never hold their client but weakly, so that a table keeps none alive; the handle
 holds it, as a subscription's does.  A client has one table at a time: the cell that makes it may be run again and
-again.  Neighbours: `_table` makes what is shown here.
+again.  Neighbours: `_table` makes what is shown here.  `_Updates.end` must never wait for a lock, and nor must what it
+wakes the thread with: a finalizer calls it, in the midst of whatever its thread does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import MutableMapping
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
@@ -92,15 +94,15 @@ class _Updates:
     table: LiveTable = field(factory=LiveTable)
     handle: Any = None  # IPython's `DisplayHandle`, not typed
     gone: weakref.finalize[Any, allenhark_ws.Client] | None = None
-    _why: str = ""
-    _ended: threading.Event = field(factory=threading.Event)
-    _lock: threading.Lock = field(factory=threading.Lock)
+    _reasons: list[str] = field(factory=list[str])
+    _alarm: SimpleQueue[None] = field(factory=SimpleQueue[None])  # may be put to while its reader is in `get`
+    _lock: threading.RLock = field(factory=threading.RLock)  # of the table: cells show it, too
     _thread: threading.Thread | None = None
 
     @property
     def running(self) -> bool:
         """Whether it was not told to end."""
-        return not self._ended.is_set()
+        return not self._reasons
 
     def start(self) -> None:
         """Begin to update."""
@@ -109,9 +111,8 @@ class _Updates:
 
     def end(self, why: str) -> None:
         """Show the table once more, with the reason, and then no more; the first reason counts.  Does not wait."""
-        with self._lock:
-            self._why = self._why or why
-        self._ended.set()
+        self._reasons.append(why)
+        self._alarm.put(None)
 
     def join(self, timeout: float) -> None:
         """Wait for the thread's end."""
@@ -138,16 +139,16 @@ class _Updates:
         """Show the table under the cell that runs now; further ones show the same."""
         import IPython.display  # noqa: PLC0415 - an extra, there when this is called
 
-        self._look()
+        bundle = self._look()
         identity = True if self.handle is None else self.handle.display_id
         shown: Any = IPython.display  # not typed
-        self.handle = shown.display(self._bundle(), raw=True, display_id=identity)
+        self.handle = shown.display(bundle, raw=True, display_id=identity)
 
     def update(self) -> bool:
         """Look at the client and show what has become of the table; False when there is no end to show it to."""
-        self._look()
+        bundle = self._look()
         try:
-            self.handle.update(self._bundle(), raw=True)
+            self.handle.update(bundle, raw=True)
         except Exception:  # whatever a kernel that shuts down makes of it
             _logger.debug("the live table cannot be shown any more", exc_info=True)
             self.end("stopped: the notebook takes no more updates")
@@ -156,27 +157,36 @@ class _Updates:
 
     def wait(self) -> bool:
         """Wait for the next update; False when there will be none."""
-        return not self._ended.wait(self.seconds)
+        try:
+            self._alarm.get(timeout=self.seconds)
+        except Empty:
+            return True
+        return False
 
-    def _look(self) -> None:
-        client = self.client()
-        if client is None:
-            return
+    def _look(self) -> dict[str, str]:
+        """Look at the client, and render what has become of the table."""
+        with self._lock:
+            client = self.client()
+            if client is not None:
+                self._take_in(client)
+            why = "" if self.running else self._reasons[0]
+            return {"text/html": self.table.as_html(why), "text/plain": self.table.as_text(why)}
+
+    def _take_in(self, client: allenhark_ws.Client) -> None:
         stats = client.stats
         self.table.look(time.monotonic(), stats, {channel: client.latest(channel) for channel in client.subscriptions})
         if stats.state is State.CLOSED:
             self.end("stopped: the client is closed")
 
-    def _bundle(self) -> dict[str, str]:
-        why = "" if self.running else self._why
-        return {"text/html": self.table.as_html(why), "text/plain": self.table.as_text(why)}
-
 
 def _run(updates: _Updates) -> None:
     """The thread; with what it was told to end for, the table is shown for the last time."""
-    while updates.wait() and updates.update():
-        pass
-    updates.update()
+    try:
+        while updates.wait() and updates.update():
+            pass
+        updates.update()
+    finally:
+        updates.end("stopped by an error")  # unless it had ended before
 
 
 def _end_all() -> None:
