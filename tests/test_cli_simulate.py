@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -13,9 +14,10 @@ for needed in ("click", "rich", "websockets", "trustme", "cryptography"):
     pytest.importorskip(needed, reason="needs the extra cli")
 
 from allenhark_ws import Client, Price
-from allenhark_ws.cli import main
+from allenhark_ws.cli import _simulate, main
 
 from .commands import Running, environment, run
+from .processes import posix
 
 
 def test_its_url_is_all_of_stdout() -> None:
@@ -78,6 +80,58 @@ def test_tls_tells_where_its_authority_is(given: bool, tmp_path: Path) -> None:
         simulator.interrupt()
         assert simulator.end()[0] == 130
     assert path.exists() is given
+
+
+CERTIFICATE = ssl.DER_cert_to_PEM_cert(b"not looked into")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(CERTIFICATE, id="a certificate from elsewhere"),
+        pytest.param(f"{_simulate._MARK}{CERTIFICATE}{CERTIFICATE}", id="ours with one added"),
+        pytest.param(f"{_simulate._MARK}{CERTIFICATE}my notes\n", id="ours with notes"),
+        pytest.param("a" * 100_000, id="long"),
+    ],
+)
+def test_a_file_that_it_did_not_write_is_kept(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same option is elsewhere what to read; it says what to do, and serves nobody."""
+    path = tmp_path / "ca.pem"
+    path.write_text(text, encoding="ascii")
+    assert main(["simulate", "--tls", "--ca-file", str(path)]) == 2
+    assert path.read_text(encoding="ascii") == text
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "'--ca-file'" in err
+    assert "exists and is kept: this is where to write; name a new file, or remove that one" in " ".join(err.split())
+
+
+@posix
+@pytest.mark.parametrize("kind", ["pipe", "dangling link"])
+def test_what_is_no_file_is_kept(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is it waited for."""
+    path = tmp_path / "ca.pem"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    assert main(["simulate", "--tls", "--ca-file", str(path)]) == 2
+    assert "exists and is kept" in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_same_command_again(tmp_path: Path) -> None:
+    """Its certificate replaces that of the run before."""
+    path = tmp_path / "ca.pem"
+    texts = []
+    for _ in range(2):
+        with Running("simulate", "--tls", "--ca-file", str(path), "-q", env=environment()) as simulator:
+            url = simulator.line().strip()
+            with Client("test-key", url=url, ssl_context=ssl.create_default_context(cafile=path)) as client:
+                assert client.flush() > 0
+        texts.append(path.read_text(encoding="ascii"))
+    assert texts[0] != texts[1]
 
 
 def test_a_client_that_breaks_the_protocol_is_told_of() -> None:

@@ -292,7 +292,8 @@ def convert(*, files: tuple[str, ...], table: str, overwrite: bool, series: bool
 @click.option(
     "--ca-file",
     type=click.Path(dir_okay=False, writable=True),
-    help="With --tls: write the authority's certificate there.  [default: a temporary file]",
+    help="With --tls: write the authority's certificate there, over one that simulate wrote before but over no other "
+    "file.  [default: a temporary file]",
 )
 @click.option(
     "--seed",

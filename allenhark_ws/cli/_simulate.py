@@ -1,10 +1,12 @@
 """``allenhark-ws simulate``: a simulated server with a live market, for programs in other terminals.
 
-Neighbours: `allenhark_ws.testing` brings the server.  It must never ask for an account or a key of the vendor's.
+Neighbours: `allenhark_ws.testing` brings the server.  It must never ask for an account or a key of the vendor's, nor
+write over a file that is not its own.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 import sys
 import tempfile
@@ -26,6 +28,15 @@ __all__ = ["run_simulate"]
 _LOOK_AGAIN: Final = 0.5
 """Seconds between looks at who is connected, for the user to see."""
 
+_MARK: Final = "# The certificate authority of allenhark-ws simulate: made anew by every run\n"
+"""The first line of its file, by which a later run knows that it may be replaced; what reads PEM skips it."""
+
+_is_ours = re.compile(
+    re.escape(_MARK.encode()) + rb"-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]{1,64}\n)+-----END CERTIFICATE-----\n"
+).fullmatch
+_LONGEST: Final = 16_384
+"""Bytes of a file that might be one."""
+
 _MINT: Final = "So11111111111111111111111111111111111111112"
 
 
@@ -35,7 +46,8 @@ def run_simulate(*, port: int, tls: bool, ca_file: str | None, seed: int, quiet:
     Args:
         port: on 127.0.0.1; 0: any free one.
         tls: serve ``wss://``.
-        ca_file: where to write the authority's certificate; None: a temporary file, removed at the end.
+        ca_file: where to write the authority's certificate, in the place of an earlier one's if there is one; None: a
+            temporary file, removed at the end.
         seed: of the market.
         quiet: only the URL is printed.
     """
@@ -65,15 +77,38 @@ def _authority(simulator: Simulator, path: str | None) -> Generator[str | None]:
         yield None
         return
     (certificate,) = simulator.ssl_context.get_ca_certs(binary_form=True)
-    text = ssl.DER_cert_to_PEM_cert(certificate)
+    text = (_MARK + ssl.DER_cert_to_PEM_cert(certificate)).encode("ascii")
     if path is not None:
-        Path(path).write_text(text, encoding="ascii")
+        _write(Path(path), text)
         yield str(Path(path).resolve())  # other terminals may be elsewhere
         return
     with tempfile.TemporaryDirectory(prefix="allenhark-ws-") as directory:
         file = Path(directory) / "simulator-ca.pem"
-        file.write_text(text, encoding="ascii")
+        _write(file, text)
         yield str(file)
+
+
+def _write(file: Path, text: bytes) -> None:
+    """Write a new file, or one that an earlier run has left.
+
+    Raises:
+        click.BadParameter: there is another one: whoever means a file to be read may name it here, too.
+    """
+    try:
+        with file.open("xb") as new:
+            new.write(text)
+    except FileExistsError:
+        if not _is_replaceable(file):
+            told = f"{str(file)!r} exists and is kept: this is where to write; name a new file, or remove that one"
+            raise click.BadParameter(told, param_hint="'--ca-file'") from None
+        file.write_bytes(text)
+
+
+def _is_replaceable(file: Path) -> bool:
+    if not file.is_file():  # a pipe would be waited for
+        return False
+    with file.open("rb") as old:
+        return _is_ours(old.read(_LONGEST)) is not None
 
 
 def _introduce(simulator: Simulator, trust: str | None, console: Console) -> None:
