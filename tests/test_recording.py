@@ -57,6 +57,7 @@ class Output:
         self.written: list[bytes] = []
         self.lines = 0
         self.closed = 0
+        self.discarded = 0
         self.error: Exception | None = None
         self.error_of_close: OSError | None = None
         self.gate = threading.Event()
@@ -77,6 +78,10 @@ class Output:
         self.closed += 1
         if self.error_of_close is not None:
             raise self.error_of_close
+
+    def discard(self) -> None:
+        """Count it."""
+        self.discarded += 1
 
 
 class Source:
@@ -273,18 +278,39 @@ def test_leaving_the_block_raises_the_error_unless_there_is_another() -> None:
             assert type(outcome(use)) is expected
 
 
+def refuse_to_start(_thread: threading.Thread) -> None:
+    """In the place of `Thread.start`: there are too many."""
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_recorder_that_has_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its file is closed again."""
-
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
+    """Its file is closed again, and removed if it was made for this."""
     output, source = Output(), Source()
     recorder = Recorder(output, source, BUFFER)
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse_to_start)
     with pytest.raises(RuntimeError):
         recorder.start()
-    assert output.closed == 1
+    assert (output.discarded, output.closed) == (1, 1)
+
+
+@SUFFIXES
+@pytest.mark.parametrize("append", [False, True])
+def test_a_recording_that_cannot_begin(tmp_path: Path, suffix: str, append: bool) -> None:
+    """It leaves the disk as it was: trying again makes the file, or goes on with the one that was there."""
+    path = tmp_path / f"day{suffix}"
+    with Scripted() as s:
+        if append:
+            s.client.record(path).stop()
+        before = {each: each.read_bytes() for each in tmp_path.iterdir()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse_to_start)
+            with pytest.raises(ClientClosed, match="no more threads"):
+                s.client.record(path, append=append)
+        assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
+        with s.client.record(path, append=append):
+            s.ready()
+            s.client.flush(PATIENCE)
+    assert b'{"type": "pong"}' in frames(path)
 
 
 def test_a_recorder_ends_with_its_source() -> None:

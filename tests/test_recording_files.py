@@ -395,12 +395,31 @@ def test_a_full_disk(tmp_path: Path, suffix: str, room: int) -> None:
 
 @SUFFIXES
 def test_a_disk_without_room_for_a_header(tmp_path: Path, suffix: str) -> None:
-    """The file is not left open; appending begins it again."""
+    """The file is not left there, nor open; with some room it can be had."""
     path = tmp_path / f"day{suffix}"
     with pytest.raises(OSError, match="No space left"):
         Files(str(path), open_file=lambda path, mode: Disk(path, mode, 7, [10]))
-    write(path, 1, append=True)
+    assert not path.exists()
+    write(path, 1)
     assert frames(path) == numbers(1)
+
+
+@SUFFIXES
+def test_a_file_that_is_not_needed(tmp_path: Path, suffix: str) -> None:
+    """It is removed, unless it was there before or has frames; and once only, since another may have its name then."""
+    path = tmp_path / f"day{suffix}"
+    files = Files(str(path))
+    files.discard()
+    assert not path.exists()
+    write(path)
+    files.discard()
+    assert frames(path) == []
+    Files(str(path), True).discard()
+    assert frames(path) == []
+    other = Files(str(tmp_path / f"other{suffix}"))
+    other.write([line(1)])
+    other.discard()
+    assert frames(Path(other.path)) == numbers(1)
 
 
 @SUFFIXES

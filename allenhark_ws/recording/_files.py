@@ -1,8 +1,8 @@
 """The files of one recording: beginning them, going on with them after a crash, rotating them.
 
-It must never overwrite anything, and holds nothing back: what was written is in the hands of the system, so that
-killing the process costs only what was not written yet.  Neighbours: `_recorder` writes through this, on its own
-thread; `_repair` mends what a crash has torn.
+It must never overwrite anything, nor remove what it did not make, and holds nothing back: what was written is in the
+hands of the system, so that killing the process costs only what was not written yet.  Neighbours: `_recorder` writes
+through this, on its own thread; `_repair` mends what a crash has torn.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Files:
         try:
             self._put(HEADER)
         except OSError:
-            self.close()
+            self.discard()
             raise
 
     def _go_on(self, number: int) -> None:
@@ -239,6 +239,14 @@ class Files:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+    def discard(self) -> None:
+        """Close the file, and remove it if it was made here and has no frames: its name is free again."""
+        unused = self._file is not None and not self._has_frames
+        self.close()
+        if unused:
+            with contextlib.suppress(OSError):
+                Path(self.path).unlink()
 
 
 def _write(file: RawFile, offset: int, data: bytes) -> None:

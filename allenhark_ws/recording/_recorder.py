@@ -53,6 +53,8 @@ class Output(Protocol):
 
     def close(self) -> None: ...
 
+    def discard(self) -> None: ...
+
 
 class Source(Protocol):
     """Whose frames are recorded; see `_loop.Loop`."""
@@ -182,11 +184,13 @@ class Recorder:
         """Begin writing.
 
         Raises:
-            RuntimeError: no thread can be started.
+            RuntimeError: no thread can be started; a file that was made for it is gone again.
         """
         try:
             self._thread.start()
         except BaseException:  # Ctrl-C, too
+            if self._thread.ident is None:
+                self._output.discard()
             self.finish()
             raise
 
