@@ -95,12 +95,15 @@ def check_kind(kind: object) -> Kind:
     """The kind, if it is one: an event class or a channel.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: it is neither; or a user's subclass of an event class, which no event would ever be of.
     """
     if is_channel(kind):
         return kind
     if isinstance(kind, type) and issubclass(kind, Event):
-        return kind
+        if any(issubclass(cls, kind) for cls in _CONCRETE):
+            return kind
+        base = next(cls.__name__ for cls in kind.__mro__ if cls in _CLASSES)
+        raise TypeError(f"no event is ever of the class {kind.__name__}: pass {base}, which it derives from")
     what = f"the class {kind.__name__}" if isinstance(kind, type) else type(kind).__name__
     raise TypeError(f"expected an event class such as PriceUpdate or a channel such as Price(mint), got {what}")
 

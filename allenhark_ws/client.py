@@ -507,7 +507,8 @@ class Client:
             The callback; without one, a decorator.
 
         Raises:
-            TypeError: the kind is neither a channel nor an event class, or the callback is no plain function.
+            TypeError: the kind is neither a channel nor an event class of this package, or the callback is no plain
+                function.
             ClientClosed: this process was forked from the client's.
 
         Example:

@@ -31,6 +31,7 @@ from allenhark_ws.events import (
 
 from .fakes import Meddling
 
+BASES = (DataEvent, ServerEvent, LifecycleEvent)
 WHEN = datetime(2024, 1, 15, 10, 30, tzinfo=timezone.utc)
 
 
@@ -67,7 +68,7 @@ class CountedKey(str):
         return super().__eq__(other)
 
 
-@pytest.mark.parametrize("kind", [Event, PriceUpdate, DataEvent, Price("m"), Bot("b"), Transactions("w")])
+@pytest.mark.parametrize("kind", [Event, PriceUpdate, *BASES, Price("m"), Bot("b"), Transactions("w")])
 def test_kinds(kind: object) -> None:
     """Event classes and the three channels are kinds."""
     assert check_kind(kind) is kind
@@ -117,6 +118,15 @@ def test_a_subclass_of_a_channel_is_no_kind() -> None:
         check_kind(Token("m"))
     with pytest.raises(TypeError, match="got Token"):
         key_of(Token("m"))
+
+
+@pytest.mark.parametrize("base", [PriceUpdate, LifecycleEvent])
+def test_a_subclass_of_an_event_class_is_no_kind(base: type[Event]) -> None:
+    """It would be waited for in vain, since nothing is ever of it; its parent is named, however far that is."""
+    mine = type("Mine", (type("Between", (base,), {}),), {})
+    told = f"^no event is ever of the class Mine: pass {base.__name__}, which it derives from$"
+    with pytest.raises(TypeError, match=told):
+        check_kind(mine)
 
 
 @pytest.mark.parametrize(
