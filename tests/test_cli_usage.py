@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,20 @@ def test_a_key_file_without_a_key_is_2(
     assert code == 2
     assert words in said
     assert "second" not in said
+
+
+@pytest.mark.parametrize("content", [b"sk-live-key\nrotated in May\n", b"sk-live-key \xff"])
+def test_a_key_beside_something_else_is_in_no_frame(content: bytes, tmp_path: Path) -> None:
+    """Nor in the error and what led to it: tools that show a traceback show local variables, too."""
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    with pytest.raises(click.BadParameter) as caught:
+        Server(DEFAULT_URL, str(file), None).client()
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.tb) if frame.f_code.co_filename != __file__]
+    assert frames
+    for frame in frames:
+        assert "sk-live-key" not in repr(frame.f_locals)
 
 
 def test_a_missing_key_file_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

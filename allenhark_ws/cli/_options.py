@@ -260,6 +260,7 @@ def _read_key(file: IO[bytes], name: str) -> str:
     elif not text.isprintable():
         problem = "holds more than a key on one line"
     if problem:
+        del text  # it may be a key, beside something else, and the error's traceback would hold it
         raise click.BadParameter(f"{name} {problem}", param_hint="'--api-key-file'")
     return text
 
