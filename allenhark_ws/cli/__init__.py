@@ -7,7 +7,8 @@ the work: `_demo`, `_tail`, `_record`, `_replay`, `_convert`, `_simulate`, `_doc
 `_certificate`), `_completion`.  `_live` runs a client for them, `_render` is how events look, `_printer` and `_output`
 where they go, `_progress` how far it is, `_series` the files of a rotation, `_exit` the exit codes, `_signals` Ctrl-C,
 `_streams` a stdout and a stderr that are closed.
-It must never use the package but through its public names; it needs the extra ``cli``, loaded when a command runs.
+It must never use the package but through its public names, `_doctor` excepted, which has a client open connections and
+send nothing (`Client._wire`, `_ports`); it needs the extra ``cli``, loaded when a command runs.
 """
 
 from __future__ import annotations
