@@ -20,7 +20,7 @@ from typing import Final, TypeVar, cast
 
 from attrs import define, field, frozen
 
-from ._aside import TookTooLong, Waiter, call_aside
+from ._aside import NoThread, TookTooLong, Waiter, call_aside
 from .errors import ConnectionFailed
 
 __all__ = ["GuardedSocket", "Head", "Opening", "describe", "disown", "wanted_mask"]
@@ -124,17 +124,20 @@ class Opening:
         """`call_aside` within the deadline.
 
         Raises:
-            ConnectionFailed: the deadline passed.
+            ConnectionFailed: the deadline passed, or there is no thread for it.
             Exception: what the function raised.
         """
         self.phase = phase
+        failure = self.timed_out(phase)
         try:
             return call_aside(
                 function, name=name, wait=self.wait, wake=self.wake, deadline=self.deadline, clock=self.clock
             )
         except TookTooLong:
             pass
-        raise self.timed_out(phase)
+        except NoThread:
+            failure = ConnectionFailed(f"this process can start no more threads, which the {phase} needs")
+        raise failure
 
     def close_all(self) -> None:
         """Close every socket made so far."""

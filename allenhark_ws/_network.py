@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ._aside import Interrupted, TookTooLong, Waiter, call_aside
+from ._aside import Interrupted, NoThread, TookTooLong, Waiter, call_aside
 from ._codec import encode_auth
 from ._counters import Counters
 from ._ports import Clock, Transport, TransportFactory
@@ -143,6 +143,8 @@ class Network:
                 key = self._call_for_key(key)
             except TookTooLong:
                 problem = f"it took longer than connect_timeout={self._settings.connect_timeout:g} s"
+            except NoThread:
+                problem = "this process can start no more threads"
             except _NoAnswer as failure:
                 problem = failure.problem
         if problem is not None:  # not chained: the text of such an error may hold the key, which only its author knows

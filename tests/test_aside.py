@@ -5,13 +5,23 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from allenhark_ws._aside import Interrupted, TookTooLong, call_aside
+from allenhark_ws._aside import _MAX_LEFT_BEHIND, Interrupted, NoThread, TookTooLong, call_aside
 
 from .patience import PATIENCE
 from .peers import Clock, Waiting
+from .scripted import outcome, run_aside
+
+
+@pytest.fixture(autouse=True)
+def left_behind(monkeypatch: pytest.MonkeyPatch) -> set[object]:
+    """The calls that hang, but for those of other tests."""
+    calls: set[object] = set()
+    monkeypatch.setattr("allenhark_ws._aside._left_behind", calls)
+    return calls
 
 
 def test_result_comes_back() -> None:
@@ -47,8 +57,8 @@ def test_exception_comes_back() -> None:
         )
 
 
-def test_without_a_thread_the_call_is_made_in_place() -> None:
-    """When no thread can be started the caller makes the call itself, and errors come back as ever."""
+def without_threads(*, is_last_resort: bool) -> object:
+    """What comes of a call where no thread can be started: whose thread made it, or the error."""
     waiting = Waiting()
     asked: list[str] = []
 
@@ -65,10 +75,23 @@ def test_without_a_thread_the_call_is_made_in_place() -> None:
             deadline=time.monotonic() + PATIENCE,
             clock=time.monotonic,
             spawn=refuse,
+            is_last_resort=lambda: is_last_resort,
         )
 
-    assert here() is threading.current_thread()
+    result = outcome(here)
     assert asked == ["allenhark-dns"]
+    return result
+
+
+def test_when_the_main_thread_has_ended_the_call_is_made_in_place() -> None:
+    """No thread can be started any more, and those that are left may need the connection still."""
+    assert without_threads(is_last_resort=True) is threading.current_thread()
+
+
+def test_a_process_at_its_limit_makes_no_call(left_behind: set[object]) -> None:
+    """It might hang, and with it the thread that asks for it; the next attempt may have a thread."""
+    assert isinstance(without_threads(is_last_resort=False), NoThread)
+    assert not left_behind
 
 
 class _Hanging:
@@ -110,6 +133,38 @@ def test_deadline_leaves_the_call_behind() -> None:
         call_aside(hanging, name="dns", wait=wait, wake=hanging.wake, deadline=clock.now + 5, clock=clock)
     hanging.finish()
     assert hanging.woken == 0
+
+
+def test_calls_that_hang_do_not_become_ever_more(left_behind: set[object]) -> None:
+    """Beyond a number of them no other is begun, which fails at its own deadline; until one of them has ended."""
+    clock, gate, begun = Clock(), threading.Event(), list[threading.Thread]()
+
+    def hang() -> bool:
+        return gate.wait(PATIENCE)
+
+    def spawn(run: Callable[[], None], _name: str) -> None:
+        begun.append(run_aside(run))
+
+    def expire(sock: socket.socket | None, mask: int, deadline: float) -> bool:
+        clock.now = deadline
+        return False
+
+    def attempt() -> object:
+        return outcome(
+            lambda: call_aside(
+                hang, name="dns", wait=expire, wake=lambda: None, deadline=clock.now + 5, clock=clock, spawn=spawn
+            )
+        )
+
+    assert {type(attempt()) for _ in range(3 * _MAX_LEFT_BEHIND)} == {TookTooLong}
+    assert len(begun) == len(left_behind) == _MAX_LEFT_BEHIND
+    gate.set()
+    for thread in begun:
+        thread.join(PATIENCE)
+    assert not left_behind
+    attempt()
+    assert len(begun) == _MAX_LEFT_BEHIND + 1
+    begun[-1].join(PATIENCE)
 
 
 def test_interruption_passes() -> None:

@@ -809,6 +809,17 @@ def test_a_hanging_look_up_hits_the_deadline() -> None:
     hold.set()
 
 
+def test_no_thread_for_a_call_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not made on ours, where it might hang; a later attempt may have one."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    error = failure("ws://localhost:1/")
+    assert error.reason == "this process can start no more threads, which the DNS lookup of localhost needs"
+
+
 def test_a_large_request_waits_until_it_can_be_written() -> None:
     """Writing waits as reading does, and fails with the phase in its text."""
     ours, theirs = socket.socketpair()

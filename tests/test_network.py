@@ -354,6 +354,19 @@ def test_a_callable_that_raises_is_a_failed_attempt() -> None:
     assert (bench.session.state, bench.log) == (State.BACKOFF, [])  # nothing was opened
 
 
+def test_no_thread_for_the_callable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not called on ours, where it might hang."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    bench = asking(lambda: "key")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    bench.network.open()
+    problem = "the api_key callable failed: this process can start no more threads"
+    assert str(bench.session.last_failure).startswith(problem)
+
+
 def test_an_error_of_our_own_is_not_told_as_the_callables() -> None:
     """What the thread does while it waits for the key may fail, too, and ends the client as ever."""
     release = threading.Event()
