@@ -16,6 +16,7 @@ import logging
 import math
 import threading
 import time
+import traceback
 import warnings
 import weakref
 from collections import deque
@@ -410,9 +411,11 @@ class Loop:
         except BaseException as error:
             if self.forked:  # in a callback, whose return found nothing left to work with
                 return
-            _logger.critical("the background thread failed; please report this", exc_info=error)
+            # As text: whoever handles a log record may show what the frames hold, which is what was being sent.
+            told = self._redactor("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+            _logger.critical("the background thread failed; please report this\n%s", told.rstrip())
             crash = ClientClosed(f"the background thread failed with {type(error).__name__}; please report this")
-            # Without its frames: they hold what was being sent, which may be the key.
+            # Without its frames, for the same reason.
             crash.__cause__ = error.with_traceback(None)
             self.session.close(crash)
         finally:

@@ -69,7 +69,7 @@ def records() -> Iterator[list[logging.LogRecord]]:
         text = logging.Formatter("%(message)s").format(record) + repr(record.args)
         assert not shows(text), text
         if record.exc_info and record.exc_info[1] is not None:
-            check_error(record.exc_info[1])
+            check_error(record.exc_info[1].with_traceback(record.exc_info[2]))  # with the frames as they were logged
 
 
 @pytest.fixture
@@ -308,6 +308,8 @@ def test_a_transport_that_fails_in_an_unforeseen_way(records: list[logging.LogRe
         error = outcome(lambda: s.client.connect(PATIENCE))
         assert isinstance(error, BaseException)
         check_error(error)
+        (crash,) = (record.getMessage() for record in records if record.levelno == logging.CRITICAL)
+        assert crash.endswith("in fail\n    raise ZeroDivisionError\nZeroDivisionError")
 
 
 @pytest.mark.parametrize("wrong", [KEY + "\n", (KEY,), {KEY}, KEY.encode()], ids=["newline", "tuple", "set", "bytes"])
