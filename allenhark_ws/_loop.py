@@ -408,7 +408,7 @@ class Loop:
         try:
             while self.session.state is not State.CLOSED and not self.forked:
                 self._driver.turn()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is told to everybody
             if self.forked:  # in a callback, whose return found nothing left to work with
                 return
             # As text: whoever handles a log record may show what the frames hold, which is what was being sent.

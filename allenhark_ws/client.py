@@ -34,7 +34,7 @@ from ._session import Session
 from ._typing import E2, E3, Binding, Bringing, Registering
 from .channels import Channel
 from .config import Backoff, Secret, Settings, key_from_environment, url_from_environment
-from .errors import AllenHarkError, ClientClosed, ConnectTimeout, FlushTimeout, RequestRejected
+from .errors import AllenHarkError, ClientClosed, ConnectTimeout, FlushTimeout, RequestRejected, raise_again
 from .events import DataEvent, Event
 from .state import State
 from .stats import Stats
@@ -334,7 +334,7 @@ class Client:
         deadline = time.monotonic() + _HASTY_CLOSE
         self._loop.request_close(deadline, error)
         self._loop.wait_for_end(deadline)
-        raise (self.error or error).with_traceback(None)
+        raise_again(self.error or error)
 
     def run_forever(self) -> None:
         """Start, and block until the client is closed.  Ctrl-C closes it and is raised again.
@@ -362,7 +362,7 @@ class Client:
             self.close(_HASTY_CLOSE)
             raise
         if self.error is not None:
-            raise self.error.with_traceback(None)
+            raise_again(self.error)
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
         """End for good: from any thread and any state, callbacks included, any number of times.
@@ -803,7 +803,7 @@ class Client:
     def _check_open(self) -> None:
         self._check_process()
         if self._loop.state is State.CLOSED:
-            raise (self.error or ClientClosed()).with_traceback(None)
+            raise_again(self.error or ClientClosed())
         self._loop.catch_up()
 
     def _check_may_wait(self, verb: str) -> None:

@@ -24,7 +24,7 @@ into these, `_session` decides which of them end the client.  A text made here m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 from attrs import Factory, define, field
@@ -74,6 +74,18 @@ def _rejection(error: HandshakeRejected) -> str:
 def shortened(text: str) -> str:
     """As much of a server's text as belongs into one of ours: it may have a million characters."""
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
+
+
+def raise_again(error: AllenHarkError) -> NoReturn:
+    """Raise an error that others may have been given before, or be given next, with nothing of theirs nor for them.
+
+    Neither the frames through which it went, nor the exception that was being handled where it was raised.
+    """
+    try:
+        raise error.with_traceback(None)
+    finally:
+        error.__context__ = None
+        del error  # this frame is held by the error now
 
 
 def _rebuild(cls: type[AllenHarkError], fields: dict[str, Any], notes: list[str]) -> AllenHarkError:

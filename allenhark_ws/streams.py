@@ -11,12 +11,12 @@ import queue
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar
 
 from ._hints import Later, Self
 from ._queue import Drained, EventQueue, TimedOut
 from ._routes import Kind
-from .errors import AllenHarkError, ClientClosed, StreamClosed
+from .errors import AllenHarkError, ClientClosed, StreamClosed, raise_again
 from .events import Event
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Stream(Generic[E_co]):
         else:
             return event
         if drained:
-            raise self._end(error)
+            self._end(error)
         raise queue.Empty
 
     def get_nowait(self) -> E_co:
@@ -141,7 +141,7 @@ class Stream(Generic[E_co]):
             return []
         except Drained as end:
             error = end.error
-        raise self._end(error)
+        return self._end(error)
 
     def _patience(self, timeout: float | None) -> float | None:
         """The timeout, checked, None for ever.
@@ -161,13 +161,13 @@ class Stream(Generic[E_co]):
             self._client._check_may_wait("wait on a stream")
         return None if timeout is None or timeout >= _FOR_EVER else float(timeout)
 
-    def _end(self, error: AllenHarkError | None) -> AllenHarkError:
-        """What to raise at the end, free of the traceback of whoever raised it before.
+    def _end(self, error: AllenHarkError | None) -> NoReturn:
+        """Raise what there is to raise at the end.
 
-        Nobody may bind it to a name: a frame and an error that hold each other would keep the client until the
-        collector runs.
+        Nobody may bind `StreamClosed` to a name: a frame and an error that hold each other would keep the client until
+        the collector runs.
         """
-        return (error or StreamClosed(self.name)).with_traceback(None)
+        raise_again(error or StreamClosed(self.name))
 
     def __iter__(self) -> Iterator[E_co]:
         """Yield events as they come; ends quietly when stream or client is closed, raises when either failed."""

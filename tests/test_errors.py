@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import traceback
 from datetime import datetime, timezone
 from typing import Any
 
@@ -26,6 +27,7 @@ from allenhark_ws.errors import (
     RequestRejected,
     SlowConsumer,
     StreamClosed,
+    raise_again,
 )
 from allenhark_ws.events import ServerError
 
@@ -213,3 +215,23 @@ def test_errors_can_be_raised_and_chained() -> None:
     assert caught.value.__cause__ is cause
     assert caught.value != ConnectionFailed("no route")
     assert hash(caught.value) == hash(caught.value)
+
+
+def test_an_error_that_is_raised_again_keeps_nothing_of_anybody() -> None:
+    """Neither what was being handled where it was raised, nor a frame of that; its cause is its own."""
+    error, cause = ClientClosed(), OSError("gone")
+    error.__cause__ = cause
+
+    def handle(first: BaseException) -> None:
+        try:
+            raise first
+        except LookupError:
+            raise_again(error)
+
+    for first in (KeyError("of the first one"), IndexError("of the other")):
+        with pytest.raises(ClientClosed) as caught:
+            handle(first)
+        assert caught.value is error
+        assert (error.__context__, error.__cause__) == (None, cause)
+        names = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+        assert names == ["test_an_error_that_is_raised_again_keeps_nothing_of_anybody", "handle", "raise_again"]
