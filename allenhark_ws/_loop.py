@@ -104,6 +104,7 @@ class Loop:
     _thread: threading.Thread | None = field(default=None, init=False)
     _runs_on: int | None = field(default=None, init=False)
     _starts_on: int | None = field(default=None, init=False)
+    _joining: set[int] = field(factory=set[int], init=False)
 
     def __attrs_post_init__(self) -> None:
         reports = deque[Event]()
@@ -172,14 +173,14 @@ class Loop:
             RuntimeError: no thread can be started; the loop has ended.
             OSError: there are no file descriptors left; the loop has ended.
         """
-        mine = False
+        here, mine = threading.get_ident(), False
         try:
             with self._lock:
-                if self.started:
-                    return False
-                self._starts_on = threading.get_ident()
-                self.started = mine = True
-            self._launch()
+                mine, self.started = not self.started, True  # nothing is called, so no signal handler comes between
+                if mine:
+                    self._starts_on = here
+            if mine:
+                self._launch()
         except BaseException:  # Ctrl-C too: without the I/O thread nobody else would ever end the client
             if mine and (self._thread is None or self._thread.ident is None):
                 self.session.close()
@@ -188,7 +189,7 @@ class Loop:
         finally:
             if mine:
                 self._starts_on = None
-        return True
+        return mine
 
     def _launch(self) -> None:
         self._driver.sleeper.open()
@@ -320,21 +321,29 @@ class Loop:
 
         Its `Closed` is delivered as ever: on the callback thread, started for it, unless the interpreter is exiting.
         """
+        here = threading.get_ident()
         with self._lock:
-            if self.started:
-                return False
-            self._runs_on = threading.get_ident()  # first: a signal handler that closes, too, must not wait for this
-            self.started = self.closing = True
+            mine, self.started = not self.started, True  # as above
+            if mine:
+                self._runs_on = here  # for a signal handler that closes, too: it must not wait for this
+                self.closing = True
+        if not mine:
+            return False
+        try:
+            self._end_unstarted()
+        finally:
+            self._runs_on = None
+        return True
+
+    def _end_unstarted(self) -> None:
         try:
             self.session.close()
             self._driver.obey()
         finally:
             self._finish()
-            self._runs_on = None
         if self.callbacks is not None and not is_exiting():
             with contextlib.suppress(RuntimeError):
                 self.callbacks.start()
-        return True
 
     def wait_for(self, predicate: Callable[[], bool], deadline: float | None) -> bool:
         """Wait until the predicate holds or the client has ended; False at the monotonic deadline."""
@@ -355,12 +364,20 @@ class Loop:
         """
         if self.started and not self.runs_here() and not self._is_held_up_here():
             self.wait_for_end(deadline)
-            if self.callbacks is not None and not self.callbacks.runs_here():
-                self.callbacks.join(deadline)
-            if self._thread is not None and self._thread.is_alive():
-                self._thread.join(max(0.0, deadline - time.monotonic()))
-            for tap in self._driver.intake.taps:
-                tap.join(deadline)
+            here = threading.get_ident()
+            self._joining.add(here)
+            try:
+                self._join_threads(deadline)
+            finally:
+                self._joining.discard(here)
+
+    def _join_threads(self, deadline: float) -> None:
+        if self.callbacks is not None and not self.callbacks.runs_here():
+            self.callbacks.join(deadline)
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        for tap in self._driver.intake.taps:
+            tap.join(deadline)
 
     def runs_here(self) -> bool:
         """Whether the caller is the I/O thread, or ends a client that has none."""
@@ -370,9 +387,10 @@ class Loop:
         """Whether the threads cannot end before the caller has returned.
 
         A signal handler, or a finalizer, runs in the middle of whatever its thread does.  If that is a start, or an
-        edit, the lock that it holds is held until then.
+        edit, the lock that it holds is held until then; if it waits for a thread, that may seem to be alive until then.
         """
-        if self._starts_on == threading.get_ident():
+        here = threading.get_ident()
+        if self._starts_on == here or here in self._joining:
             return True
         # In this order: whoever has the lock of the tables may wait for that of the wake-up.
         if self._driver.sleeper.is_held_here:

@@ -44,23 +44,35 @@ _MAX_MOMENTS: Final = 5_000
 """Moments that no verb has."""
 
 
+def _raise() -> None:
+    """Python's own handler."""
+    raise KeyboardInterrupt
+
+
 class _CtrlC:
     """Comes at one of the moments, counted from 1.
 
     Args:
         moment: at which.
         places: where moments count; `Thread.start` takes what comes within it for an error of its own.
+        handler: what it does.
     """
 
-    def __init__(self, moment: int, places: tuple[str, ...] = (_PACKAGE, threading.__file__)) -> None:
+    def __init__(
+        self,
+        moment: int,
+        places: tuple[str, ...] = (_PACKAGE, threading.__file__),
+        handler: Callable[[], object] = _raise,
+    ) -> None:
         self._left = moment
         self._places = places
+        self._handler = handler
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
         if event in ("call", "c_return") and frame.f_code.co_filename.startswith(self._places):
             self._left -= 1
             if self._left == 0:
-                raise KeyboardInterrupt
+                self._handler()
 
     def cuts_off(self, verb: Callable[[], object]) -> bool:
         """Whether it came while the verb ran."""
@@ -305,3 +317,34 @@ def test_a_signal_handler_that_closes_does_not_wait_for_what_it_interrupts(amids
         assert taken[1] < PATIENCE
         assert told == [Closed(None)]
         assert threads_of(client) == []
+
+
+def closes_at(moment: int, verb: str) -> bool:
+    """Whether a handler that closes came while the verb ran, and all was well."""
+    with Scripted() as s:
+        client, told, took = s.client, list[Closed](), list[float]()
+        client.on(Closed, told.append)
+
+        def close() -> None:
+            began = time.monotonic()
+            client.close(PATIENCE)
+            took.append(time.monotonic() - began)
+
+        with contextlib.suppress(ClientClosed):
+            _CtrlC(moment, handler=close).cuts_off(getattr(client, verb))
+        client.close(PATIENCE)
+        callbacks = client._loop.callbacks
+        assert callbacks is not None
+        callbacks.join(time.monotonic() + PATIENCE)
+        assert (told, threads_of(client)) == ([Closed(None)], []), moment
+        assert not took or took[0] < PATIENCE, moment
+        return bool(took)
+
+
+@pytest.mark.parametrize("verb", ["start", "close"])
+def test_a_signal_handler_that_closes_at_every_call(verb: str) -> None:
+    """Of whatever begins or ends a client that was never started: it ends once, and nothing of it is left."""
+    for moment in moments():
+        if not closes_at(moment, verb):
+            assert moment > 1, "it never came"
+            break
