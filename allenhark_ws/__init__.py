@@ -22,7 +22,7 @@ The map of the house.  A room is a file with one subject; ``tests/test_architect
                 _transport: one open connection, and its bytes (_frames) · _ports: what else can stand in its place
     wire        _codec: bytes and events, what is no message too (_json, _strict; fast
                 _lanes: _dicts, _structs, _twins) · _redact: no keys
-    values      channels (_spelling), events, errors, config, state, stats (_counters), _instant, _frozen, _words
+    values      channels (_spelling), events, errors, config, state, stats (_counters), _instant, _frozen, _words, _log
                 for types alone: _typing, _hints
     around it   _replay (_player), recording, notebook (_html), dataframe, metrics, testing, pytest_plugin, cli,
                 __main__

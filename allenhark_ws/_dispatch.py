@@ -22,6 +22,7 @@ from attrs import define, field
 
 from ._counters import Counters
 from ._express import SLOW
+from ._log import log
 from ._places import Callback
 from ._queue import EventQueue
 from ._router import Router, no_router
@@ -29,9 +30,6 @@ from ._routes import identity
 from .events import CallbackError, Closed, Event, SlowCallback
 
 __all__ = ["SLOW", "CallbackThread", "InlineCallbacks"]
-
-_logger = logging.getLogger("allenhark_ws")
-
 
 _Call = tuple[Callback, Event, float]
 """A callback being run: which, with what, since when (monotonic seconds).  A bare tuple, since one is made per call."""
@@ -47,7 +45,7 @@ def _log(callback: Callback, error: BaseException) -> None:
     # Attributes of the callback and handlers of the log are the user's code as well, and may fail in their turn.
     with contextlib.suppress(BaseException):
         name = getattr(callback, "__qualname__", None) or type(callback).__qualname__
-        _logger.error("callback %s raised %s", name, type(error).__name__, exc_info=error)
+        log(logging.ERROR, "callback %s raised %s", name, type(error).__name__, exc_info=error)
 
 
 class _Nobody:
@@ -156,8 +154,8 @@ class CallbackThread:
         """Call back until everything is delivered and `finish` was called: the body of the thread."""
         try:
             self.call_back(chain(self.queue, self._last_word()))
-        except BaseException as error:
-            _logger.critical("the callback thread failed; please report this", exc_info=error)
+        except BaseException as error:  # noqa: BLE001 - it is told
+            log(logging.CRITICAL, "the callback thread failed; please report this", exc_info=error)
             self.queue.finish()
         self._unreported.clear()  # an error of the last callback, whose traceback holds much
 

@@ -21,6 +21,7 @@ from typing import Final, TypeVar, cast
 from attrs import define, field, frozen
 
 from ._aside import NoThread, TookTooLong, Waiter, call_aside
+from ._log import log
 from .errors import ConnectionFailed
 
 __all__ = ["GuardedSocket", "Head", "Opening", "describe", "disown", "wanted_mask"]
@@ -102,7 +103,7 @@ class Opening:
         if _logger.isEnabledFor(logging.DEBUG):
             words = ", ".join(f"{name} {_spelt(fact)}" for name, fact in facts.items() if not isinstance(fact, bytes))
             opening = {"step": step, "outcome": outcome, "facts": facts}
-            _logger.debug("opening: %s %s: %s", step, outcome, words, extra={"opening": opening})
+            log(logging.DEBUG, "opening: %s %s: %s", step, outcome, words, extra={"opening": opening})
 
     def timed_out(self, phase: str) -> ConnectionFailed:
         """The error that says so."""

@@ -29,6 +29,7 @@ from ._counters import Counters
 from ._dispatch import CallbackThread, InlineCallbacks
 from ._driver import Driver
 from ._locks import wait_slices
+from ._log import log
 from ._ports import Clock, Tap, TransportFactory
 from ._process import enrol, is_exiting
 from ._queue import EventQueue
@@ -42,8 +43,6 @@ from .events import Event
 from .state import State
 
 __all__ = ["FlushTicket", "Loop", "abandoned", "orphaned"]
-
-_logger = logging.getLogger("allenhark_ws")
 
 
 @define(eq=False)
@@ -431,7 +430,7 @@ class Loop:
                 return
             # As text: whoever handles a log record may show what the frames hold, which is what was being sent.
             told = self._redactor("".join(traceback.format_exception(type(error), error, error.__traceback__)))
-            _logger.critical("the background thread failed; please report this\n%s", told.rstrip())
+            log(logging.CRITICAL, "the background thread failed; please report this\n%s", told.rstrip())
             crash = ClientClosed(f"the background thread failed with {type(error).__name__}; please report this")
             # Without its frames, for the same reason.
             crash.__cause__ = error.with_traceback(None)

@@ -27,6 +27,7 @@ from ._codec import encode_ping, encode_subscribe, encode_unsubscribe
 from ._counters import Counters
 from ._instant import Instant
 from ._link import Link, Ping
+from ._log import log
 from ._verdict import of_close, of_early_message, of_fresh_error
 from .channels import Channel, Transactions
 from .config import Settings
@@ -46,8 +47,6 @@ from .events import (
 from .state import TRANSITIONS, State
 
 __all__ = ["Drop", "Failure", "Flushed", "Open", "Output", "Send", "SendAuth", "Session"]
-
-_logger = logging.getLogger("allenhark_ws")
 
 _FRESH: Final = 5.0
 """For this many seconds after READY an error about the key still counts as its rejection: a server may answer the ping
@@ -581,7 +580,7 @@ class Session:
     def _move(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:
             raise RuntimeError(f"illegal move from {self.state.name} to {state.name}: this is a bug in allenhark_ws")
-        _logger.debug("%s -> %s", self.state.name, state.name)
+        log(logging.DEBUG, "%s -> %s", self.state.name, state.name)
         self.state = state
 
 

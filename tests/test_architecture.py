@@ -64,7 +64,7 @@ ROWS: Final[tuple[tuple[frozenset[str], ...], ...]] = (
     (frozenset({"config", "events", "errors", "channels", "_spelling", "stats", "state", "_typing"}),),
     (
         *(frozenset({"_frozen"}), frozenset({"_html"}), frozenset({"_json"}), frozenset({"_process"})),
-        *(frozenset({"_hints"}), frozenset({"_instant"}), frozenset({"_locks"})),
+        *(frozenset({"_hints"}), frozenset({"_instant"}), frozenset({"_locks"}), frozenset({"_log"})),
     ),
     (frozenset({"_words"}),),
 )

@@ -18,13 +18,13 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from .._hints import Self
+from .._log import log
 from .._words import counted
 from ..events import Event, EventsDropped
 from ._format import encode
 
 __all__ = ["Output", "Recorder", "Source"]
 
-_logger = logging.getLogger("allenhark_ws")
 
 _GATHER: Final = 0.5
 """Seconds that frames wait for others to be written with; a crash loses those, and what is just being written."""
@@ -310,7 +310,7 @@ class Recorder:
                 self._is_losing = False
                 report = self._losses()
         if report is not None:
-            _logger.warning("%s: the disk was too slow, %d frames are lost so far", self._name, self.lost)
+            log(logging.WARNING, "%s: the disk was too slow, %d frames are lost so far", self._name, self.lost)
         self._report(report)
 
     def _fail(self, error: Exception) -> None:
@@ -319,7 +319,8 @@ class Recorder:
             self._batches.clear()
             report = self._losses()
             self._is_losing = True
-        _logger.error("%s failed, %d frames are lost so far; the client goes on: %s", self._name, self.lost, error)
+        text = "%s failed, %d frames are lost so far; the client goes on: %s"
+        log(logging.ERROR, text, self._name, self.lost, error)
         self._report(report)
 
     def _close(self) -> None:
