@@ -24,6 +24,7 @@ from allenhark_ws import (
 
 from ._options import no_such_key_option
 from ._output import is_writable, over_the_echo, say, talk
+from ._render import printable
 from ._signals import INTERRUPTED, TERMINATED, raising
 from ._streams import mute
 
@@ -57,7 +58,7 @@ def exit_code(command: Callable[[], int]) -> int:
         # Ctrl-C inside a wait of the standard library's, just when it had let go of its lock: CPython stumbles over it.
         return INTERRUPTED
     except AllenHarkError as error:
-        return _tell(in_words(error), _CODES.get(type(error), 1))
+        return _tell(printable(in_words(error)), _CODES.get(type(error), 1))  # it may quote the server
     except OSError as error:
         return output_failed(error)
     return code
