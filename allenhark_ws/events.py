@@ -443,7 +443,8 @@ class Reconnecting(LifecycleEvent):
 class Gap(LifecycleEvent):
     """Events may have been missed: the API sends nothing again after a loss.
 
-    It comes after `Connected` and before the first event of the new connection.
+    It comes after `Connected` and before the first event of the new connection.  Only what a server sends before its
+    first pong, if that is more than 1,000 messages or 256 KiB, comes ahead of both: no more of it is held back.
 
     Attributes:
         started_at: when the lost connection last sent anything, aware, UTC.
