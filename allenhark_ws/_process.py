@@ -8,6 +8,7 @@ itself.  It must never speak on a connection that is the parent's, nor wait with
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import time
 import weakref
@@ -63,9 +64,12 @@ def _at_exit() -> None:
 
 
 def _in_child() -> None:
-    for loop in _loops():
-        loop.disown()
+    """Have every loop let go, whatever becomes of the others; the interpreter tells of the last that failed."""
+    loops = _loops()
     _enrolled.clear()  # so that the child's exit waits for none of them
+    with contextlib.ExitStack() as stack:
+        for loop in loops:
+            stack.callback(loop.disown)
 
 
 atexit.register(_at_exit)

@@ -7,6 +7,7 @@ only says what the socket is ready for.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 
@@ -99,7 +100,8 @@ class Sleeper:
         wakeup, self._wakeup = self._wakeup, None
         self._watched = None
         if self._selector is not None:
-            self._selector.close()
+            with contextlib.suppress(OSError):  # a kqueue is none of a forked child's, who is told so (before 3.12.1)
+                self._selector.close()
         if wakeup is not None:
             wakeup.close()
 

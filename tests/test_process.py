@@ -649,3 +649,45 @@ def test_a_fork_disowns_all_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     _process._in_child()
     assert not _process._enrolled
     assert [loop.told for loop in loops] == [[("disown", 0.0)]] * 2
+
+
+def test_a_loop_that_fails_keeps_no_other_from_being_disowned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever order they are in; none is enrolled any more, and the failure is not hidden."""
+
+    class Failing(FakeLoop):
+        def disown(self) -> None:
+            super().disown()
+            raise OSError("Bad file descriptor")
+
+    monkeypatch.setattr(_process, "_enrolled", {})
+    loops: list[Any] = [FakeLoop(), Failing(), Failing(), FakeLoop()]
+    for loop in loops:
+        _process.enrol(loop)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        _process._in_child()
+    assert not _process._enrolled
+    assert [loop.told for loop in loops] == [[("disown", 0.0)]] * 4
+
+
+@posix
+def test_a_child_disowns_every_client_where_selectors_are_not_inherited(sim: Simulator) -> None:
+    """As kqueues are not: closing one fails there, and all clients are at their end all the same."""
+    text = """
+    import selectors
+    class Foreign(selectors.DefaultSelector):
+        def close(self, parent=os.getpid()):
+            super().close()
+            if os.getpid() != parent:
+                raise OSError(9, "Bad file descriptor")
+    selectors.DefaultSelector = Foreign
+    clients = [Client("test-key", url=url).connect() for _ in range(3)]
+    child = os.fork()
+    if child == 0:
+        say(*[client.state.name for client in clients], *[client._loop._driver.network.transport for client in clients])
+        os._exit(0)
+    say(os.waitpid(child, 0)[1], *[client.flush() > 0 for client in clients])
+    for client in clients:
+        client.close()
+    """
+    with Script(sim.url, text) as script:
+        assert script.end() == (0, "CLOSED CLOSED CLOSED None None None\n0 True True True", "")

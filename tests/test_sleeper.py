@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 from collections.abc import Iterator
@@ -113,3 +114,28 @@ def test_closing_releases_everything(clock: JumpingClock, pair: tuple[socket.soc
     assert wakeup.receiver.fileno() == -1
     assert selector is not None
     assert selector.get_map() is None
+
+
+class Foreign(selectors.SelectSelector):
+    """A selector that is the parent process's, as a kqueue is in a forked child: it cannot be closed."""
+
+    def close(self) -> None:
+        """Refuse.
+
+        Raises:
+            OSError: always.
+        """
+        super().close()
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+
+def test_a_selector_that_cannot_be_closed_costs_nothing(clock: JumpingClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is released all the same (macOS, in a forked child)."""
+    monkeypatch.setattr(selectors, "DefaultSelector", Foreign)
+    sleeper = Sleeper(clock)
+    sleeper.open()
+    wakeup = sleeper._wakeup
+    assert wakeup is not None
+    sleeper.close()
+    assert wakeup.receiver.fileno() == -1
+    sleeper.wake()
