@@ -1,9 +1,9 @@
 """Waiting without owning the loop: the waiter's shape, and one blocking call run aside on a short-lived thread.
 
-Only name resolution and the user's ``api_key`` callable go aside: neither can be made non-blocking or interrupted.
-Neighbours: `_network` gives the waiter and asks for the key aside, `_guard` waits with it, `_dns` looks names up aside.
-A helper thread must never touch a socket, nor be waited for beyond the deadline; and those that hang must not become
-ever more.
+Only name resolution, urllib's for its choice of a proxy too, and the user's ``api_key`` callable go aside: none can be
+made non-blocking or interrupted.  Neighbours: `_network` gives the waiter and asks for the key aside, `_guard` waits
+with it, `_dns` and `_proxy` look names up aside.  A helper thread must never touch a socket, nor be waited for beyond
+the deadline; and those that hang must not become ever more.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def open_connection(settings: Settings, opening: Opening) -> tuple[socket.socket
 def _reach(settings: Settings, opening: Opening, target: Target) -> socket.socket:
     """A TCP connection to the server, direct or through a proxy."""
     opening.tell("proxy", "begun", host=target.host)
-    proxy = choose_proxy(settings, target.scheme, target.host, target.port)
+    proxy = choose_proxy(settings, opening, target.scheme, target.host, target.port)
     opening.tell("proxy", "done", proxy="" if proxy is None else str(proxy))
     if proxy is None:
         return connect_tcp(opening, look_up(opening, target.host, target.port), authority(target.host, target.port))

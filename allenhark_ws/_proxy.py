@@ -10,8 +10,9 @@ import base64
 import contextlib
 import inspect
 import socket
+from functools import partial
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from attrs import field, frozen
@@ -51,33 +52,51 @@ class Proxy:
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
 
-def choose_proxy(settings: Settings, scheme: str, host: str, port: int) -> Proxy | None:
+def choose_proxy(settings: Settings, opening: Opening, scheme: str, host: str, port: int) -> Proxy | None:
     """The proxy for this server, None for a direct connection.
 
     Raises:
-        ConnectionFailed: the environment names a proxy that cannot be used.
+        ConnectionFailed: the environment names a proxy that cannot be used, or the deadline passed.
         ConfigurationError: it is a SOCKS proxy, and the library for those is missing: trying again would not help.
     """
     proxy: Proxy | None = None
     if isinstance(settings.proxy, str):
         proxy = _parse(settings.proxy, "proxy")
     elif settings.proxy is not False and not is_loopback(host):
-        proxy = _from_environment("https" if scheme == "wss" else "http", authority(host, port))
+        proxy = _from_environment(opening, "https" if scheme == "wss" else "http", authority(host, port))
     if proxy is not None and proxy.scheme != "http":
         _python_socks(proxy)
     return proxy
 
 
-def _from_environment(kind: str, target: str) -> Proxy | None:
-    """By urllib's rules: ``https_proxy`` or ``http_proxy``, else ``all_proxy``; not for hosts in ``no_proxy``."""
-    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - heavy, and rarely needed
+def _from_environment(opening: Opening, kind: str, target: str) -> Proxy | None:
+    """By urllib's rules: ``https_proxy`` or ``http_proxy``, else ``all_proxy``; not for hosts in ``no_proxy``.
+
+    Without such variables, on macOS and Windows, what the system's settings say.
+    """
+    from urllib.request import getproxies  # noqa: PLC0415 - heavy, and rarely needed
 
     proxies = getproxies()
     name = kind if kind in proxies else "all"
-    if name not in proxies or proxy_bypass(target):
+    if name not in proxies or _is_bypassed(opening, target):
         return None
     url = proxies[name].strip()
     return _parse(url if "://" in url else f"http://{url}", f"{name}_proxy")
+
+
+def _is_bypassed(opening: Opening, target: str) -> bool:
+    """Whether the server is to be reached directly.
+
+    The exceptions in the settings of macOS and Windows can be addresses, with which urllib compares the server's: it
+    looks the name up, for as long as that takes.  The variables are compared as text.
+    """
+    from urllib import request  # noqa: PLC0415 - heavy, and rarely needed
+
+    urllib: Any = request  # whose functions for the variables are not documented
+    ask = partial(urllib.proxy_bypass, target)
+    if urllib.proxy_bypass is urllib.proxy_bypass_environment or urllib.getproxies_environment():
+        return bool(ask())
+    return bool(opening.aside(ask, "proxy", f"choice of a proxy for {target}"))
 
 
 def _parse(url: str, source: str) -> Proxy:

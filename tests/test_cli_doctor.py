@@ -323,6 +323,7 @@ def test_a_port_on_which_nobody_listens(capsys: pytest.CaptureFixture[str]) -> N
         ("tcp", None, "firewall drops the packets"),
         ("tls", None, "does not answer"),
         ("dns", None, "in time"),
+        ("proxy", None, "the name server does not answer"),
     ],
 )
 @pytest.mark.skipif(os.name != "posix", reason="error numbers of Linux")

@@ -9,6 +9,9 @@ import ssl
 import struct
 import sys
 import threading
+import time
+import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ pytest.importorskip("trustme", reason="needs the extra testing")
 import trustme
 
 from allenhark_ws import Client, Closed, ConfigurationError, Event
+from allenhark_ws._guard import Opening
 from allenhark_ws._proxy import Proxy, choose_proxy
 from allenhark_ws._target import authority
 from allenhark_ws._transport import Transport
@@ -61,8 +65,14 @@ def failure(url: str, **changes: Any) -> str:
 
 def choose(scheme: str = "wss", host: str = "api.example.com", port: int = 443, proxy: Any = None) -> str | None:
     """The proxy chosen, as a URL."""
-    chosen = choose_proxy(settings(proxy=proxy), scheme, host, port)
+    chosen = choose_proxy(settings(proxy=proxy), opening(), scheme, host, port)
     return None if chosen is None else str(chosen)
+
+
+def opening() -> Opening:
+    """The means of one attempt."""
+    waiting = Waiting()
+    return Opening(waiting, waiting.wake, time.monotonic, PATIENCE, time.monotonic() + PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +127,85 @@ def test_unusable_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch, va
     assert "https_proxy" in failure("wss://api.example.com/")
 
 
+def of_the_system(monkeypatch: pytest.MonkeyPatch, bypass: Callable[[str], bool], **proxies: str) -> None:
+    """Have urllib find these proxies, and these exceptions, in the settings of macOS or Windows."""
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: proxies)
+    monkeypatch.setattr(urllib.request, "proxy_bypass", bypass)
+
+
+@pytest.mark.parametrize(("bypassed", "chosen"), [(False, "http://one:8080"), (True, None)])
+def test_exceptions_of_the_system_are_looked_at_aside(
+    monkeypatch: pytest.MonkeyPatch, bypassed: bool, chosen: str | None
+) -> None:
+    """Urllib looks the name up for them, which nothing can interrupt: on a thread of its own."""
+    asked: list[tuple[str, str]] = []
+
+    def bypass(target: str) -> bool:
+        asked.append((target, threading.current_thread().name))
+        return bypassed
+
+    of_the_system(monkeypatch, bypass, https="http://one:8080")
+    assert choose() == chosen
+    assert asked == [("api.example.com:443", "allenhark-proxy")]
+    assert choose("ws") is None
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("system", [False, True], ids=["variables alone", "system"])
+def test_variables_are_looked_at_in_place(monkeypatch: pytest.MonkeyPatch, system: bool) -> None:
+    """They are compared as text, which takes no time; a thread would be for each connection."""
+    asked: list[str] = []
+
+    def bypass(_target: str) -> bool:
+        asked.append(threading.current_thread().name)
+        return False
+
+    monkeypatch.setattr(urllib.request, "proxy_bypass", bypass)
+    if not system:
+        monkeypatch.setattr(urllib.request, "proxy_bypass_environment", bypass)
+    monkeypatch.setenv("https_proxy", "http://one:8080")
+    assert choose() == "http://one:8080"
+    assert asked == [threading.current_thread().name]
+
+
+def test_exceptions_that_take_too_long_hit_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the attempt was at is told, and the lookup is left behind."""
+    release, phases = threading.Event(), list[str]()
+
+    def bypass(_target: str) -> bool:
+        phases.append(transport.phase)
+        return release.wait(PATIENCE)
+
+    of_the_system(monkeypatch, bypass, http="http://one:8080")
+    transport = Transport(settings(url="ws://api.example.com/", allow_insecure=True, connect_timeout=0.1))
+    waiting = Waiting()
+    with pytest.raises(ConnectionFailed) as caught:
+        transport.open(waiting, waiting.wake)
+    release.set()
+    assert caught.value.reason == "timed out after 0.1 s during the choice of a proxy for api.example.com:80"
+    assert phases == ["choice of a proxy for api.example.com:80"]
+
+
+def test_a_close_is_heard_while_exceptions_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the lookup takes."""
+    entered, release = threading.Event(), threading.Event()
+
+    def bypass(_target: str) -> bool:
+        entered.set()
+        return release.wait(PATIENCE)
+
+    of_the_system(monkeypatch, bypass, https="http://one:8080")
+    client = Client("k", url="wss://api.example.com/").start()
+    assert entered.wait(PATIENCE)
+    client.close(PATIENCE)
+    ended = client._loop.ended
+    release.set()
+    assert ended
+
+
 def test_credentials_are_decoded_and_hidden() -> None:
     """User name and password are percent-decoded and in no repr."""
-    proxy = choose_proxy(settings(proxy="http://us%40er:se%3Asame@one:1"), "wss", "x.example", 443)
+    proxy = choose_proxy(settings(proxy="http://us%40er:se%3Asame@one:1"), opening(), "wss", "x.example", 443)
     assert proxy == Proxy("http", "one", 1, "us@er", "se:same")
     assert "same" not in repr(proxy)
     assert "same" not in str(proxy)

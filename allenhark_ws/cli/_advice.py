@@ -55,6 +55,11 @@ def _eai(*names: str) -> tuple[int, ...]:
 
 _LINES: Final = (
     _Line("proxy", _says("python-socks"), "install it, or unset the variable (https_proxy, http_proxy or all_proxy)"),
+    _Line(
+        "proxy",
+        _says("^timed out"),
+        "the name server does not answer, which the system asks for its proxy's exceptions: look at the network, a VPN",
+    ),
     _Line("proxy", _always, "correct or unset the variable (https_proxy, http_proxy or all_proxy); see also no_proxy"),
     _Line("dns", _says("possible host name"), "correct the host name in the URL"),
     _Line(
