@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from allenhark_ws import (
     AuthenticationError,
+    Client,
     Closed,
     Connected,
     ConnectionFailed,
@@ -23,6 +25,7 @@ from allenhark_ws import (
     PriceUpdate,
     Reconnecting,
     ServerError,
+    State,
 )
 from allenhark_ws.cli import _live
 from allenhark_ws.cli._live import Live, Notices
@@ -30,6 +33,9 @@ from allenhark_ws.cli._live import Live, Notices
 from .peers import Clock
 from .scripted import client_of, price
 from .simulators import Simulator
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @pytest.fixture
@@ -54,6 +60,21 @@ def subscribed(simulator: Simulator) -> bool:
 def prices(batch: list[object]) -> list[object]:
     """What they tell."""
     return [event.price for event in batch if isinstance(event, PriceUpdate)]
+
+
+def test_a_signal_right_after_the_start_closes_the_client(simulator: Simulator, page: io.StringIO) -> None:
+    """Nobody else would: the body of the ``with`` has not begun."""
+
+    class Interrupted(Client):
+        def start(self) -> Self:
+            super().start()
+            raise KeyboardInterrupt
+
+    client = Interrupted("test-key", url=simulator.url)
+    source = Live(client, (), Notices(Console(file=page), lifecycle=True), seconds=None, patience=10.0)
+    with pytest.raises(KeyboardInterrupt), source:
+        pytest.fail("begun")
+    assert client.state is State.CLOSED
 
 
 def test_a_slow_reader_loses_nothing(simulator: Simulator, page: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,11 @@ class Live:
         self._complaint: ServerError | None = None
 
     def __enter__(self) -> Self:
-        self._client.start()
+        try:
+            self._client.start()
+        except BaseException:  # a signal, which may come when the threads run already
+            self._client.close(_INTERRUPTED)
+            raise
         return self
 
     def __exit__(
