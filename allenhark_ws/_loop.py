@@ -75,6 +75,7 @@ class Loop:
         forked: this process is a child of the client's.
         closing: somebody asked for the end.
         readies: how many times the client became READY.
+        load: imports what `connect` will need, so that the threads import nothing, if there is anything to import.
     """
 
     _name: str
@@ -97,6 +98,7 @@ class Loop:
     forked: bool = field(default=False, init=False)
     closing: bool = field(default=False, init=False)
     readies: int = field(default=0, init=False)
+    load: Callable[[Settings], object] | None = field(default=None, init=False)
     _close_by: float = field(default=math.inf, init=False)
     _requested_error: AllenHarkError | None = field(default=None, init=False)
     _driver: Driver = field(init=False)
@@ -170,8 +172,10 @@ class Loop:
 
         Raises:
             RuntimeError: no thread can be started; the loop has ended.
-            OSError: there are no file descriptors left; the loop has ended.
+            OSError: there are no file descriptors left; the loop has ended, unless it was an import that had none.
         """
+        if self.load is not None and not self.started:  # ahead of all else: what Ctrl-C cuts off is done again
+            self.load(self._settings)
         here, mine = threading.get_ident(), False
         try:
             with self._lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,13 +27,27 @@ from ._sleeper import Sleeper
 from .config import Secret, Settings
 from .errors import ConfigurationError, ConnectionFailed
 
-__all__ = ["GOODBYE", "Network"]
+__all__ = ["GOODBYE", "Network", "load_real_transport", "real_transport"]
 
 GOODBYE: Final = 1.0
 """Seconds that the server gets to answer our close frame (RFC 6455, section 7.1.1, says "a reasonable time")."""
 
 _ROOM: Final = 65_536
 """Bytes waiting to be sent above which no further request is added: the send buffer stays bounded."""
+
+
+def real_transport(settings: Settings, redact: Callable[[str], str]) -> Transport:
+    """A connection of the real network, unopened; with it ssl and websocket-client are loaded."""
+    from ._transport import Transport as Real  # noqa: PLC0415 - importing the package must not load it
+
+    return Real(settings, redact=redact)
+
+
+def load_real_transport(settings: Settings) -> None:
+    """Import, on the caller's thread, all that `real_transport` and what it makes will need."""
+    from ._transport import load  # noqa: PLC0415 - as above
+
+    load(settings)
 
 
 def _raised_at(traceback: TracebackType | None) -> str:

@@ -24,7 +24,7 @@ from ._target import authority
 from .config import INSTALL_SOCKS, Settings, is_loopback
 from .errors import ConfigurationError, ConnectionFailed
 
-__all__ = ["Proxy", "choose_proxy", "tunnel"]
+__all__ = ["Proxy", "choose_proxy", "load", "tunnel"]
 
 _DEFAULT_PORTS: Final = {"http": 80, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 _PROXY_AUTHENTICATION_REQUIRED: Final = 407
@@ -52,6 +52,26 @@ class Proxy:
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
 
+def load(settings: Settings) -> None:
+    """Import what `choose_proxy` and `tunnel` may need; see `_transport.load`."""
+    by_environment = _is_by_environment(settings, urlsplit(settings.url).hostname or "")
+    if by_environment:
+        _urllib()
+    if by_environment or settings.proxy:
+        _python_socks()
+
+
+def _is_by_environment(settings: Settings, host: str) -> bool:
+    return settings.proxy is None and not is_loopback(host)
+
+
+def _urllib() -> Any:
+    """Urllib's functions for proxies; those for the variables alone are not documented."""
+    from urllib import request  # noqa: PLC0415 - heavy, and not needed by all
+
+    return request
+
+
 def choose_proxy(settings: Settings, opening: Opening, scheme: str, host: str, port: int) -> Proxy | None:
     """The proxy for this server, None for a direct connection.
 
@@ -62,10 +82,10 @@ def choose_proxy(settings: Settings, opening: Opening, scheme: str, host: str, p
     proxy: Proxy | None = None
     if isinstance(settings.proxy, str):
         proxy = _parse(settings.proxy, "proxy")
-    elif settings.proxy is not False and not is_loopback(host):
+    elif _is_by_environment(settings, host):
         proxy = _from_environment(opening, "https" if scheme == "wss" else "http", authority(host, port))
     if proxy is not None and proxy.scheme != "http":
-        _python_socks(proxy)
+        _need_python_socks(proxy)
     return proxy
 
 
@@ -74,9 +94,7 @@ def _from_environment(opening: Opening, kind: str, target: str) -> Proxy | None:
 
     Without such variables, on macOS and Windows, what the system's settings say.
     """
-    from urllib.request import getproxies  # noqa: PLC0415 - heavy, and rarely needed
-
-    proxies = getproxies()
+    proxies = _urllib().getproxies()
     name = kind if kind in proxies else "all"
     if name not in proxies or _is_bypassed(opening, target):
         return None
@@ -90,9 +108,7 @@ def _is_bypassed(opening: Opening, target: str) -> bool:
     The exceptions in the settings of macOS and Windows can be addresses, with which urllib compares the server's: it
     looks the name up, for as long as that takes.  The variables are compared as text.
     """
-    from urllib import request  # noqa: PLC0415 - heavy, and rarely needed
-
-    urllib: Any = request  # whose functions for the variables are not documented
+    urllib = _urllib()
     ask = partial(urllib.proxy_bypass, target)
     if urllib.proxy_bypass is urllib.proxy_bypass_environment or urllib.getproxies_environment():
         return bool(ask())
@@ -166,24 +182,30 @@ class _Connected:
         return self.guarded
 
 
-def _python_socks(proxy: Proxy) -> ModuleType:
-    """The library for SOCKS.
-
-    Raises:
-        ConfigurationError: it is not installed, or is older than 3.0 and cannot use a socket of ours.
-    """
-    library: ModuleType | None = None
+def _python_socks() -> ModuleType | None:
+    """The library for SOCKS; None without it, or with one older than 3.0, which cannot use a socket of ours."""
     with contextlib.suppress(ImportError):
         import python_socks.sync  # noqa: PLC0415 - an extra, needed by few
 
-        library = python_socks if "forward" in inspect.signature(python_socks.sync.Proxy).parameters else None
+        if "forward" in inspect.signature(python_socks.sync.Proxy).parameters:
+            return python_socks
+    return None
+
+
+def _need_python_socks(proxy: Proxy) -> ModuleType:
+    """The library for SOCKS.
+
+    Raises:
+        ConfigurationError: it is not installed, or too old.
+    """
+    library = _python_socks()
     if library is None:
         raise ConfigurationError(f"the proxy {proxy} needs python-socks 3.0 or later: {INSTALL_SOCKS}")
     return library
 
 
 def _connect_socks(guarded: GuardedSocket, proxy: Proxy, host: str, port: int) -> None:
-    library = _python_socks(proxy)
+    library = _need_python_socks(proxy)
     kind = library.ProxyType.SOCKS4 if proxy.scheme.startswith("socks4") else library.ProxyType.SOCKS5
     by_name = proxy.scheme in {"socks4a", "socks5h"}
     target = host if by_name else _resolve(guarded.opening, host, port, proxy.scheme)

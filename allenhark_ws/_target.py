@@ -6,6 +6,7 @@ address: that is `_dns`'s.
 
 from __future__ import annotations
 
+import codecs
 import ipaddress
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -17,6 +18,8 @@ from .errors import ConnectionFailed
 __all__ = ["Target", "ascii_host", "authority"]
 
 _PORTS: Final = {"wss": 443, "ws": 80}
+
+codecs.lookup("idna")  # loaded here, or else by the first name looked up, on a helper thread: see `_transport.load`
 
 
 @frozen

@@ -25,10 +25,11 @@ from ._aside import Interrupted, Waiter
 from ._connect import open_connection
 from ._frames import MAX_PONGS, NO_STATUS, CloseReceived, FrameReader, Violation
 from ._guard import Opening, describe, disown
+from ._proxy import load as load_for_proxies
 from .config import Settings
 from .errors import AllenHarkError, ConnectionFailed, ConnectionLost
 
-__all__ = ["Batch", "Transport"]
+__all__ = ["Batch", "Transport", "load"]
 
 READ_SIZE: Final = 98_304
 """Bytes per read; measured: with 64 KiB messages take up to a tenth longer, since there are more turns of the loop and
@@ -88,6 +89,15 @@ def _without_frames(error: AllenHarkError) -> AllenHarkError:
     if error.__cause__ is not None:
         error.__cause__.__traceback__ = None
     return error.with_traceback(None)
+
+
+def load(settings: Settings) -> None:
+    """Import on the caller's thread what a connection will need beyond this module: the I/O thread imports nothing.
+
+    A fork while another thread imports copies the locks of what is being imported, and not the thread: an import of the
+    same would never end in the child.
+    """
+    load_for_proxies(settings)
 
 
 class Transport:

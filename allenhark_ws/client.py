@@ -23,8 +23,9 @@ from ._codec import Codec
 from ._counters import Counters
 from ._hints import Later, Self
 from ._loop import FlushTicket, Loop, abandoned, orphaned
+from ._network import load_real_transport, real_transport
 from ._places import Callback
-from ._ports import Clock, Transport, TransportFactory
+from ._ports import Clock, TransportFactory
 from ._process import is_exiting
 from ._queue import EventQueue
 from ._redact import Redactor
@@ -62,12 +63,6 @@ _LONGEST_WAIT: Final = 4_000_000.0
 """Seconds, six weeks: what a lock can wait for is limited (`threading.TIMEOUT_MAX`, least on Windows)."""
 
 _numbers = itertools.count(1)
-
-
-def _real_transport(settings: Settings, redact: Callable[[str], str]) -> Transport:
-    from ._transport import Transport as Real  # noqa: PLC0415 - ssl and websocket-client load with the first connection
-
-    return Real(settings, redact=redact)
 
 
 def _seconds(value: object, name: str) -> float:
@@ -216,7 +211,8 @@ class Client:
             max_message_size=max_message_size,
             allow_insecure=allow_insecure,
         )
-        self._wire(settings, _real_transport, Clock(), random.random)
+        self._wire(settings, real_transport, Clock(), random.random)
+        self._loop.load = load_real_transport
 
     _last_patience = _CLOSE_TIMEOUT
     """Seconds that `run_forever` leaves the callbacks, once the client has ended, for what is still queued."""
@@ -264,6 +260,9 @@ class Client:
 
     def start(self) -> Self:
         """Begin connecting in the background; nothing when begun already.
+
+        The first start of a process loads TLS and websocket-client, here and not in the background: whoever forks
+        afterwards must not do so in the middle of an import, which the child would wait for without end.
 
         Returns:
             The client.

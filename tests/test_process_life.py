@@ -1,9 +1,14 @@
-"""What clients live through: their process is stopped and goes on, ends in the middle of a burst, or lives for long."""
+"""What clients live through: their process is stopped and goes on, ends in the middle of a burst, or lives for long.
+
+And what they need of it at their start: modules.
+"""
 
 from __future__ import annotations
 
 import signal
+import socket
 import ssl
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +20,7 @@ pytest.importorskip("trustme", reason="needs the extra testing")
 from allenhark_ws import Price
 
 from .patience import PATIENCE
+from .peers import peer, read_exactly, read_head
 from .processes import Script, posix
 from .scripted import client_of, price
 from .simulators import Simulator
@@ -243,6 +249,112 @@ def test_the_interpreter_ends_in_a_burst(sim: Simulator, trust: dict[str, str], 
             for n in range(100):
                 sim.publish(price("m", float(n)))
         assert script.end() == (0, "", "")
+
+
+# --- Modules, on whose locks a child would hang that is forked while another thread loads them
+
+IMPORTS = """
+class Imports:
+    found = []
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if threading.current_thread() is not threading.main_thread():
+            cls.found.append(f"{name} by {threading.current_thread().name}")
+
+sys.meta_path.insert(0, Imports)
+def loaded(*names):
+    return [name in sys.modules for name in names]
+"""
+"""Finds nothing, and is asked first whenever a module is loaded."""
+
+
+@pytest.mark.parametrize("inline", [False, True], ids=["callback thread", "I/O thread"])
+def test_no_thread_of_ours_loads_a_module(sim: Simulator, trust: dict[str, str], tmp_path: Path, inline: bool) -> None:
+    """All that a client needs is loaded when `start()` returns, whatever it meets: names, losses, what fails."""
+    text = f"""
+    import logging
+    from pathlib import Path
+    logging.getLogger("allenhark_ws").addHandler(logging.NullHandler())
+    url = url.replace("127.0.0.1", "localhost")
+    client = Client(lambda: "test-key", url=url, inline_callbacks={inline})
+    say(*loaded("ssl", "websocket", "allenhark_ws._transport"))
+    client.start()
+    say(*loaded("ssl", "websocket", "allenhark_ws._transport", "encodings.idna"))
+    def fail(event):
+        raise ValueError
+    stream = client.stream(Price("m"), maxsize=1)
+    client.on(Event, fail)
+    with client, client.record(Path({str(tmp_path)!r}) / "day.jsonl.gz"):
+        client.flush()
+        say("ready")
+        stream.get()
+        client.reconnect()
+        client.flush()
+    say(client.stats.reconnects, Imports.found)
+    """
+    with Script(sim.url, IMPORTS + textwrap.dedent(text), **trust) as script:
+        assert [script.line() for _ in range(3)] == ["False False False", "True True True True", "ready"]
+        sim.send_raw('{"type":"odd"}')
+        sim.send_raw('{"type":"price_update"}')
+        sim.send_raw("no JSON")
+        sim.publish(price("m"))
+        assert script.end() == (0, "1 []", "")
+
+
+def _grant(conn: socket.socket) -> None:
+    """A SOCKS 5 proxy that connects to api.invalid, and leaves (RFC 1928)."""
+    read_exactly(conn, read_exactly(conn, 2)[1])
+    conn.sendall(b"\x05\x00")
+    read_exactly(conn, 4 + 1 + len("api.invalid") + 2)
+    conn.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x01")
+
+
+def _grant_http(conn: socket.socket) -> None:
+    """An HTTP proxy that does the same."""
+    read_head(conn)
+    conn.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+@pytest.mark.parametrize("named", ["argument", "environment"])
+def test_no_thread_of_ours_loads_a_module_for_a_proxy(scheme: str, named: str) -> None:
+    """Those that choose one, and speak with it, too."""
+    if scheme == "socks5h":
+        pytest.importorskip("python_socks", reason="needs the extra socks")
+    text = f"""
+    proxy = {named == "argument"} and url or None
+    client = Client("test-key", url="wss://api.invalid/", proxy=proxy, backoff=Backoff(max_attempts=1)).start()
+    say(*loaded("urllib.request", "python_socks.sync"))
+    try:
+        client.connect()
+    except ConnectionFailed as error:
+        say(Imports.found, error.reason)
+    """
+    with peer(_grant if scheme == "socks5h" else _grant_http) as proxy:
+        url = f"{scheme}://127.0.0.1:{proxy.port}"
+        environment = {"https_proxy": url, "no_proxy": ""} if named == "environment" else {}
+        with Script(url, IMPORTS + textwrap.dedent(text), **environment) as script:
+            by_urllib, by_socks = script.line().split()
+            code, out, err = script.end()
+    assert (code, err) == (0, "")
+    assert out.startswith("[] TLS handshake with api.invalid:443")
+    assert by_urllib == str(named == "environment")
+    assert by_socks == "True" or scheme == "http"
+
+
+def test_a_client_that_opens_no_connection_loads_no_tls(tmp_path: Path) -> None:
+    """As a replay does."""
+    path = tmp_path / "day.jsonl"
+    text = f"""
+    path = {str(path)!r}
+    with replay(path) as client:
+        client.run_forever()
+    say(*[name in sys.modules for name in ("ssl", "websocket", "allenhark_ws._transport")])
+    """
+    with Simulator() as sim, client_of(sim) as client, client.record(path):
+        client.flush()
+    with Script("", text) as script:
+        assert script.end() == (0, "False False False", "")
 
 
 # --- A long life
