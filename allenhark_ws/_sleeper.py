@@ -64,7 +64,10 @@ class Sleeper:
             self._watched = (sock, mask)
 
     def unwatch(self) -> None:
-        """Watch no socket; always before it is closed."""
+        """Watch no socket; the one that was may be closed by now, as a transport does at once when the peer has ended.
+
+        `selectors` knows it by the object, then, and the system has forgotten it with its descriptor.
+        """
         if self._watched is not None:
             self._open_selector.unregister(self._watched[0])
             self._watched = None

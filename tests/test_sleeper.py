@@ -79,6 +79,22 @@ def test_another_socket_takes_the_place_of_the_first(
     assert sleeper.sleep(None) == READ
 
 
+def test_a_socket_that_was_closed_is_forgotten_too(
+    sleeper: Sleeper, clock: JumpingClock, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """As every one is that the peer has ended; the next one has its number, where numbers are dealt out as POSIX says."""
+    near, far = pair
+    sleeper.watch(near, READ)
+    near.close()
+    with far.dup() as following:
+        sleeper.unwatch()
+        sleeper.watch(following, WRITE)
+        assert sleeper.sleep(None) == WRITE
+        sleeper.unwatch()
+        assert len(sleeper._open_selector.get_map()) == 1
+        assert sleeper.sleep(0.0) == 0
+
+
 def test_sleeping_on_a_socket_that_is_not_watched(
     sleeper: Sleeper, clock: JumpingClock, pair: tuple[socket.socket, socket.socket]
 ) -> None:
