@@ -82,7 +82,7 @@ def test_another_socket_takes_the_place_of_the_first(
 def test_a_socket_that_was_closed_is_forgotten_too(
     sleeper: Sleeper, clock: JumpingClock, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    """As every one is that the peer has ended; the next one has its number, where numbers are dealt out as POSIX says."""
+    """As every one is that the peer has ended; the next has its number, where numbers are dealt out as POSIX says."""
     near, far = pair
     sleeper.watch(near, READ)
     near.close()
