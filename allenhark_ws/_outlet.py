@@ -77,8 +77,8 @@ class Outlet:
         while events and router is not None:
             if isinstance(events[0], Closed) and not self._is_over:
                 self._is_over = True
-                events = [*self.reports, *events]
-                self.reports.clear()
+                # Taken one by one: the callback thread may add to them meanwhile, and tells what is left itself.
+                events = [*(self.reports.popleft() for _ in range(len(self.reports))), *events]
             delivery = router.deliver(events, force=force)
             if delivery.failure is not None:
                 self._session.close(delivery.failure)
