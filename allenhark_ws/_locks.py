@@ -36,9 +36,7 @@ def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
     try:
         condition.wait(min(remaining, longest))
     except BaseException:
-        try:
-            condition.notify(0)  # wakes nobody, and raises if the lock is not held
-        except RuntimeError:
+        if not _is_held(condition):
             condition.acquire()
         raise
     return True
@@ -46,8 +44,12 @@ def wait_slices(condition: threading.Condition, deadline: float | None) -> bool:
 
 def held_here(lock: threading.RLock) -> bool:
     """Whether the caller's thread holds the lock."""
+    return _is_held(threading.Condition(lock))
+
+
+def _is_held(condition: threading.Condition) -> bool:
     try:
-        threading.Condition(lock).notify(0)  # wakes nobody, and raises if it does not
+        condition.notify(0)  # wakes nobody, and raises if the lock is not held
     except RuntimeError:
         return False
     return True
