@@ -76,7 +76,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
 
 
-def raise_again(error: AllenHarkError) -> NoReturn:
+def raise_again(error: Exception) -> NoReturn:
     """Raise an error that others may have been given before, or be given next, with nothing of theirs nor for them.
 
     Neither the frames through which it went, nor the exception that was being handled where it was raised.

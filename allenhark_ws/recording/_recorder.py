@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from .._hints import Self
 from .._log import log
 from .._words import counted
+from ..errors import raise_again
 from ..events import Event, EventsDropped
 from ._format import encode
 
@@ -164,7 +165,7 @@ class Recorder:
             raise TimeoutError(f"{self.path} was not written within {timeout:g} s; stop() again waits on")
         self._report(self._losses())
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise_again(self._error)
 
     def __enter__(self) -> Self:
         return self
