@@ -100,10 +100,11 @@ def check_kind(kind: object) -> Kind:
     if is_channel(kind):
         return kind
     if isinstance(kind, type) and issubclass(kind, Event):
-        if any(issubclass(cls, kind) for cls in _CONCRETE):
+        # A list: Ctrl-C while a generator is closed, as `any` leaves one behind, is lost.
+        if [cls for cls in _CONCRETE if issubclass(cls, kind)]:
             return kind
-        base = next(cls.__name__ for cls in kind.__mro__ if cls in _CLASSES)
-        raise TypeError(f"no event is ever of the class {kind.__name__}: pass {base}, which it derives from")
+        base = next(filter(_CLASSES.__contains__, kind.__mro__))
+        raise TypeError(f"no event is ever of the class {kind.__name__}: pass {base.__name__}, which it derives from")
     what = f"the class {kind.__name__}" if isinstance(kind, type) else type(kind).__name__
     raise TypeError(f"expected an event class such as PriceUpdate or a channel such as Price(mint), got {what}")
 
