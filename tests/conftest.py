@@ -63,6 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     """A server that says what the test has it say; needs the extra testing."""
+    pytest.importorskip("websockets", reason="needs the extra testing")
     from .simulators import Simulator  # noqa: PLC0415 - an extra, which most tests do without
 
     with Simulator() as server:
@@ -73,6 +74,7 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture(scope="module")
 def market() -> Iterator[Simulator]:
     """A server with a live market; needs the extra testing."""
+    pytest.importorskip("websockets", reason="needs the extra testing")
     from .simulators import Simulator  # noqa: PLC0415 - likewise
 
     with Simulator(feed=True) as server:

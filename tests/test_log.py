@@ -6,16 +6,19 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from allenhark_ws import Closed, Connected, Disconnected, Event, Price, PriceUpdate
 from allenhark_ws._log import log
-from allenhark_ws.testing import Simulator
 
 from .fakes import LogKeeper
 from .patience import PATIENCE
 from .scripted import client_of, price
+
+if TYPE_CHECKING:
+    from .simulators import Simulator
 
 PACKAGE = logging.getLogger("allenhark_ws")
 
@@ -83,20 +86,20 @@ def test_ctrl_c_in_a_filter_is_no_failure(keeper: LogKeeper) -> None:
         log(logging.ERROR, "cut off")
 
 
-def test_a_client_goes_on(keeper: LogKeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_goes_on(keeper: LogKeeper, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over losses, with errors of callbacks, and to its end."""
     monkeypatch.setattr(logging, "raiseExceptions", False)
     keeper.addFilter(Raising())
     closed: list[Event] = []
-    with Simulator() as sim, client_of(sim) as client:
+    with client_of(simulator) as client:
         lifecycle, prices = client.stream(Disconnected, Connected), client.stream(Price("m"))
         client.on(Closed, closed.append)
         client.on(PriceUpdate, lambda _: 1 / 0)
         client.flush()
-        sim.close(1001)
+        simulator.close(1001)
         assert [type(lifecycle.get(timeout=PATIENCE)) for _ in range(2)] == [Disconnected, Connected]
         client.flush()
-        sim.publish(price("m"))
+        simulator.publish(price("m"))
         assert prices.get(timeout=PATIENCE).price == 1.0
         client.close()
     assert closed == [Closed(None)]

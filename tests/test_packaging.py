@@ -162,6 +162,31 @@ def test_readme_has_the_commands_that_ci_runs(name: str) -> None:
     assert command.startswith("python3 -m venv .venv && ")
 
 
+COLLECT_BARE: Final = """
+import contextlib, importlib, pathlib, sys
+import pytest
+for name in sys.argv[1:]:
+    sys.modules[name] = None
+for path in sorted(pathlib.Path("tests").glob("test_*.py")):
+    with contextlib.suppress(pytest.skip.Exception):
+        importlib.import_module("tests." + path.stem)
+"""
+"""Import every test module where the packages named on the command line are missing; one may say that it is skipped."""
+
+
+def test_tests_know_what_may_be_missing() -> None:
+    """Without the extras each test module loads, or is skipped: the bare install is tested by all that can be."""
+    extras = [name for name in lowest.read_requirements() if name not in {"", *lowest.NOT_AT_RUN_TIME}]
+    lines = [line for extra in extras for line in lowest.read_requirements()[extra]]
+    packages = [pin.split("==")[0].replace("-", "_") for pin in lowest.pins(lines)]
+    hidden = ["IPython" if name == "ipython" else name for name in packages]
+    assert {"IPython", "click", "msgspec", "prometheus_client", "websockets"} <= {*hidden}
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECT_BARE, *hidden], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_top_level_stays_small() -> None:
     """What a visitor sees first is what a Python package needs, and nothing else; an sdist is made of all of it."""
     git = shutil.which("git")
