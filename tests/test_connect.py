@@ -263,15 +263,19 @@ def test_which_rejections_ask_to_wait(status: int, seconds: float | None) -> Non
 
 
 @pytest.mark.parametrize("status", [200, 301, 302, 307, 308, 404, 500])
-def test_no_redirect_is_followed(status: int) -> None:
-    """Whatever is no 101 is the end; the place a redirect names is not visited."""
-    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
-        place = f"ws://127.0.0.1:{elsewhere.getsockname()[1]}/"
-        with peer(answer(f"HTTP/1.1 {status} Elsewhere\nLocation: {place}")) as server:
-            error = failure(f"ws://127.0.0.1:{server.port}/")
-        elsewhere.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            elsewhere.accept()
+def test_no_redirect_is_followed(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Whatever is no 101 is the end; the place a redirect names is not visited, nor so much as looked up."""
+    asked: list[str] = []
+    look_up = socket.getaddrinfo
+
+    def seen(host: str, *args: Any, **options: Any) -> list[Any]:
+        asked.append(host)
+        return look_up("127.0.0.1", *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", seen)
+    with peer(answer(f"HTTP/1.1 {status} Elsewhere\nLocation: ws://elsewhere.invalid/")) as server:
+        error = failure(f"ws://localhost:{server.port}/")
+    assert set(asked) == {"localhost"}
     assert isinstance(error, HandshakeRejected)
     assert error.status == status
 
