@@ -74,7 +74,6 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture(scope="module")
 def market() -> Iterator[Simulator]:
     """A server with a live market; needs the extra testing."""
-    pytest.importorskip("websockets", reason="needs the extra testing")
     from .simulators import Simulator  # noqa: PLC0415 - likewise
 
     with Simulator(feed=True) as server:

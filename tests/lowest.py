@@ -29,6 +29,11 @@ def read_requirements() -> dict[str, list[str]]:
     return {extra: [line for line in text.splitlines() if line] for extra, text in sections.items()}
 
 
+def needed_at_run_time() -> dict[str, list[str]]:
+    """`read_requirements`, but for the extras of the developers' tools."""
+    return {extra: lines for extra, lines in read_requirements().items() if extra not in NOT_AT_RUN_TIME}
+
+
 def pins(lines: list[str]) -> Iterator[str]:
     """Each requirement's lowest version, pinned; the extras of our own among them are passed over.
 
@@ -46,8 +51,7 @@ def pins(lines: list[str]) -> Iterator[str]:
 
 def main() -> int:
     """Install them with pip; its exit code."""
-    requirements = read_requirements()
-    wanted = [pin for extra, lines in requirements.items() if extra not in NOT_AT_RUN_TIME for pin in pins(lines)]
+    wanted = [pin for lines in needed_at_run_time().values() for pin in pins(lines)]
     print("lowest versions:", *wanted, flush=True)
     return subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *wanted], check=False).returncode
 

@@ -266,11 +266,11 @@ def test_which_rejections_ask_to_wait(status: int, seconds: float | None) -> Non
 def test_no_redirect_is_followed(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     """Whatever is no 101 is the end; the place a redirect names is not visited, nor so much as looked up."""
     asked: list[str] = []
-    look_up = socket.getaddrinfo
+    resolve = socket.getaddrinfo
 
     def seen(host: str, *args: Any, **options: Any) -> list[Any]:
         asked.append(host)
-        return look_up("127.0.0.1", *args, **options)
+        return resolve("127.0.0.1", *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", seen)
     with peer(answer(f"HTTP/1.1 {status} Elsewhere\nLocation: ws://elsewhere.invalid/")) as server:
